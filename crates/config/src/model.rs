@@ -1,0 +1,130 @@
+//! What a model entry of the file means once everything a user would want resolved is resolved.
+
+use std::time::Duration;
+
+use crate::{DecimalText, Secret};
+
+/// One deployment: one entry of `model_list`, or one provider found in the environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelEntry {
+    /// The name clients ask for. May hold one `*`: `openai/*`, `*`. See [`ModelEntry::serves`].
+    pub model_name: String,
+    /// `model_info.id`, else a hash of what identifies the deployment (name, provider, model, base):
+    /// the same in every run and on every machine, and not changed by a new key or price.
+    pub deployment_id: String,
+    /// Prefix of the provider table, e.g. `openai`; `custom_openai` for an endpoint of one's own.
+    pub provider: String,
+    /// The model's name at the provider, e.g. `gpt-4o`. May hold `*` where `model_name` does.
+    pub upstream_model: String,
+    /// `model_info.base_model`: the catalog name that prices and limits follow, where the
+    /// deployment's own name says nothing (Azure).
+    pub base_model: Option<String>,
+    pub dialect: Dialect,
+    /// Base URL without a trailing slash, to which `/chat/completions` is appended. Empty for
+    /// [`Dialect::Demo`] and [`Dialect::Unsupported`].
+    pub api_base: String,
+    pub auth: AuthScheme,
+    /// None where the provider needs no key.
+    pub api_key: Option<Secret>,
+    /// `api-version` of the URL, Azure only.
+    pub api_version: Option<String>,
+    /// Sent as `openai-organization`.
+    pub organization: Option<String>,
+    /// Sent on every upstream call: the provider's own, then `extra_headers`.
+    pub headers: Vec<(String, Secret)>,
+    /// Price overrides by LiteLLM's field name (`input_cost_per_token`, …), as written. `litellm_params`
+    /// wins over `model_info`.
+    pub prices: Vec<(String, DecimalText)>,
+    pub limits: ModelLimits,
+    pub timeouts: ModelTimeouts,
+    /// Line of the entry in the file; 0 without one.
+    pub line: usize,
+}
+
+/// How requests are shaped and addressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's chat completions below `api_base`.
+    OpenAi,
+    /// OpenAI's shape below `/openai/deployments/{model}` with an `api-version`.
+    Azure,
+    /// The built-in deterministic model `tollgate/demo`: no network.
+    Demo,
+    /// A provider whose own dialect is not spoken yet. A call is refused with this reason.
+    Unsupported(&'static str),
+}
+
+/// How the key travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// `authorization: Bearer KEY`
+    Bearer,
+    /// The key alone in the header of this name.
+    Header(&'static str),
+    /// No key is sent.
+    None,
+}
+
+/// Bounds of a deployment. Tokens unless said otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// The most output tokens the model makes: `model_info.max_output_tokens`, else
+    /// `model_info.max_tokens`, else `litellm_params.max_tokens`. Bounds the hold of a call.
+    pub max_output_tokens: Option<u32>,
+    /// `model_info.max_input_tokens`, else `metadata.max_tokens`: the context window.
+    pub max_input_tokens: Option<u32>,
+    /// Requests a minute to this deployment. Not enforced yet.
+    pub rpm: Option<u64>,
+    /// Tokens a minute to this deployment. Not enforced yet.
+    pub tpm: Option<u64>,
+    /// Calls in flight to this deployment. Not enforced yet.
+    pub max_parallel_requests: Option<u32>,
+}
+
+/// Deadlines of one upstream call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelTimeouts {
+    /// From dispatch to the last byte: `litellm_params.timeout`, else `router_settings.timeout`, else
+    /// `litellm_settings.request_timeout`, else `tollgate.timeouts.total_s`.
+    pub total: Duration,
+    /// The same for a streamed call: `litellm_params.stream_timeout`, else
+    /// `router_settings.stream_timeout`, else `total`.
+    pub total_stream: Duration,
+}
+
+impl ModelEntry {
+    /// Whether this entry answers for the name a client asked for, and as which upstream model.
+    /// `*` stands for any text and is carried over into the upstream name.
+    #[must_use]
+    pub fn serves(&self, requested: &str) -> Option<String> {
+        let Some((head, tail)) = self.model_name.split_once('*') else {
+            return (self.model_name == requested).then(|| self.upstream_model.clone());
+        };
+        let matched = requested.strip_prefix(head)?.strip_suffix(tail)?;
+        (!matched.is_empty()).then(|| self.upstream_model.replacen('*', matched, 1))
+    }
+
+    /// Whether `model_name` is a pattern.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.model_name.contains('*')
+    }
+
+    /// URL of an endpoint, given its path below `/v1`, e.g. `/chat/completions`.
+    #[must_use]
+    pub fn url(&self, path: &str, upstream_model: &str) -> String {
+        match self.dialect {
+            Dialect::Azure => {
+                let version = self
+                    .api_version
+                    .as_deref()
+                    .unwrap_or(crate::providers::AZURE_API_VERSION);
+                format!(
+                    "{}/openai/deployments/{upstream_model}{path}?api-version={version}",
+                    self.api_base
+                )
+            }
+            _ => format!("{}{path}", self.api_base),
+        }
+    }
+}

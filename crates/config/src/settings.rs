@@ -1,0 +1,329 @@
+//! The typed result: everything that the roles of Tollgate read.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemas::NanoUsd;
+
+use crate::{DecimalText, ModelEntry, Secret};
+
+/// The whole configuration, resolved. Made by [`crate::parse`] or [`crate::without_file`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// In the order of the file. Several may share a `model_name`.
+    pub models: Vec<ModelEntry>,
+    /// Keys that the file brings along (`key_settings`, `user_api_key_list`).
+    pub seed_keys: Vec<SeedKey>,
+    pub server: Server,
+    pub budgets: Budgets,
+    pub cache: Cache,
+    pub journal: JournalConfig,
+    pub clickhouse: ClickHouse,
+    /// Set: events go through Kafka. Unset: the local journal is the log.
+    pub kafka: Option<Kafka>,
+    /// `tollgate.redis.url`: budget state shared by several ingresses. Unset: memory.
+    pub redis_url: Option<Secret>,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub log: Log,
+    /// `tollgate.data_dir`; `--data-dir` wins. None: `.tollgate/` beside the file or in the current folder.
+    pub data_dir: Option<String>,
+}
+
+/// Where and how clients are answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// `general_settings.host`; `--host` wins. Default `127.0.0.1`.
+    pub host: String,
+    /// `general_settings.port`; `--port` wins. Default 4000.
+    pub port: u16,
+    /// `general_settings.master_key`, else `TOLLGATE_MASTER_KEY`, else `LITELLM_MASTER_KEY`. None: the
+    /// generated file in the data directory.
+    pub master_key: Option<Secret>,
+    /// Send usage on every stream, asked for or not. Default false.
+    pub always_include_stream_usage: bool,
+}
+
+/// A virtual key of the file. The text is the key itself; only its hash is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeedKey {
+    pub key: Secret,
+    pub key_alias: Option<String>,
+    pub user_id: Option<String>,
+    pub team_id: Option<String>,
+    /// USD a window.
+    pub max_budget: Option<NanoUsd>,
+    /// Window of `max_budget`. None: for life.
+    pub budget_period: Option<Period>,
+    pub rpm_limit: Option<u64>,
+    pub tpm_limit: Option<u64>,
+    pub max_parallel_requests: Option<u32>,
+    /// Empty: every model.
+    pub models: Vec<String>,
+    /// e.g. `key_settings[0]`.
+    pub path: String,
+}
+
+/// `tollgate.budgets` and the budget over everything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Budgets {
+    /// `litellm_settings.max_budget`, also `general_settings.global_max_budget`: USD over all keys.
+    pub global_max_budget: Option<NanoUsd>,
+    /// `litellm_settings.budget_duration`, also `general_settings.budget_reset_period`. None: for life.
+    pub global_period: Option<Period>,
+    /// Share of a budget at which an alert is raised. Default 0.8.
+    pub alert_threshold: DecimalText,
+    /// How long a hold lives that nothing settles. Longer than any call plus its billing. Default 900 s.
+    pub hold: Duration,
+    /// What a call of a model without a known price is held at. Default 1 USD.
+    pub unpriced_ceiling: NanoUsd,
+    /// IANA name of the zone in which days, weeks and months begin. Default `UTC`.
+    pub timezone: String,
+    /// Status of a refusal by budget: 429 (default) or 402.
+    pub refusal_status: u16,
+}
+
+/// Window of a budget: a function of time, so nothing ever has to reset it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// From midnight.
+    Daily,
+    /// From Monday.
+    Weekly,
+    /// From the first of the calendar month.
+    Monthly,
+    /// From the first of January.
+    Yearly,
+    /// Aligned to the Unix epoch. Never zero.
+    Seconds(u64),
+}
+
+/// The answer cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cache {
+    /// Exact answers. Default false.
+    pub enabled: bool,
+    /// Similar answers as well. See [`crate::parse`] on when.
+    pub semantic: bool,
+    /// Cosine similarity from which an answer is taken. Default 0.90.
+    pub threshold: DecimalText,
+    /// Life of an entry. Default 3600 s.
+    pub ttl: Duration,
+    /// Memory of the index and the answers. Default 256 MiB.
+    pub max_bytes: u64,
+    /// Only on request (`cache_params.mode: default_off`).
+    pub on_request_only: bool,
+    /// Address of a cache-service of its own process. None: in this process.
+    pub service_url: Option<String>,
+    /// Where answers are kept when shared. None: on local disk.
+    pub redis_url: Option<Secret>,
+}
+
+/// When an appended record counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Each record is synced alone.
+    Always,
+    /// One sync for all records that wait.
+    Group,
+    /// Page cache: survives a kill, not a power cut.
+    Os,
+}
+
+/// `tollgate.journal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Default `group`.
+    pub sync: SyncMode,
+    /// Size of one segment file. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Size at which hard budgets are refused. Default 8 GiB.
+    pub cap_bytes: u64,
+    /// Whole days that read segments are kept. Default 7.
+    pub retention_days: u32,
+    /// How long a group waits for company. Default 0 µs.
+    pub group_wait_us: u64,
+}
+
+/// `tollgate.clickhouse`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// None: the embedded engine on `port`.
+    pub url: Option<String>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// Port of the embedded engine; `--clickhouse-port` wins. Default 8123.
+    pub port: u16,
+}
+
+/// `tollgate.kafka`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// `host:port,…`
+    pub bootstrap_servers: String,
+    /// Properties of librdkafka, passed on (TLS, SASL). Values may be secrets.
+    pub properties: Vec<(String, Secret)>,
+}
+
+/// `tollgate.limits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body. Default 32 MiB; `general_settings.max_request_size_mb` is an alias.
+    pub body_bytes_max: u64,
+}
+
+/// `tollgate.timeouts`: the defaults of every upstream call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Default 5 s.
+    pub connect: Duration,
+    /// From dispatch to the first byte. None: bounded by `total` alone.
+    pub first_byte: Option<Duration>,
+    /// Between two reads. Default 120 s.
+    pub idle: Duration,
+    /// Default 600 s.
+    pub total: Duration,
+}
+
+/// `tollgate.log`, `litellm_settings.log_level`, `json_logs`, `set_verbose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info` (default), `debug`, `trace`.
+    pub level: LogLevel,
+    /// Default `text`.
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogLevel {
+    /// The word that `tracing` knows.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Server {
+    /// `host:port` as an address, when the host is a literal one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
+    }
+}
+
+impl Config {
+    /// The deployments behind a name: those of that very name, else those of the most specific
+    /// pattern; each with its upstream model.
+    #[must_use]
+    pub fn deployments(&self, requested: &str) -> Vec<(&ModelEntry, String)> {
+        let exact: Vec<_> = self
+            .models
+            .iter()
+            .filter(|entry| !entry.is_wildcard())
+            .filter_map(|entry| Some((entry, entry.serves(requested)?)))
+            .collect();
+        if !exact.is_empty() {
+            return exact;
+        }
+        let matches: Vec<_> = self
+            .models
+            .iter()
+            .filter(|entry| entry.is_wildcard())
+            .filter_map(|entry| Some((entry, entry.serves(requested)?)))
+            .collect();
+        let longest = matches
+            .iter()
+            .map(|(entry, _)| entry.model_name.len())
+            .max();
+        matches
+            .into_iter()
+            .filter(|(entry, _)| Some(entry.model_name.len()) == longest)
+            .collect()
+    }
+}
+
+impl Default for Config {
+    /// What holds where no file says otherwise: no models, no keys, loopback, everything local.
+    fn default() -> Self {
+        let number =
+            |text: &str| DecimalText::new(text).unwrap_or_else(|| unreachable!("a literal"));
+        Self {
+            models: Vec::new(),
+            seed_keys: Vec::new(),
+            server: Server {
+                host: "127.0.0.1".to_owned(),
+                port: 4000,
+                master_key: None,
+                always_include_stream_usage: false,
+            },
+            budgets: Budgets {
+                global_max_budget: None,
+                global_period: None,
+                alert_threshold: number("0.8"),
+                hold: Duration::from_secs(900),
+                unpriced_ceiling: NanoUsd::from_usd(1),
+                timezone: "UTC".to_owned(),
+                refusal_status: 429,
+            },
+            cache: Cache {
+                enabled: false,
+                semantic: false,
+                threshold: number("0.90"),
+                ttl: Duration::from_secs(3600),
+                max_bytes: 256 << 20,
+                on_request_only: false,
+                service_url: None,
+                redis_url: None,
+            },
+            journal: JournalConfig {
+                sync: SyncMode::Group,
+                segment_bytes: 64 << 20,
+                cap_bytes: 8 << 30,
+                retention_days: 7,
+                group_wait_us: 0,
+            },
+            clickhouse: ClickHouse {
+                url: None,
+                user: None,
+                password: None,
+                port: 8123,
+            },
+            kafka: None,
+            redis_url: None,
+            limits: Limits {
+                body_bytes_max: 32 << 20,
+            },
+            timeouts: Timeouts {
+                connect: Duration::from_secs(5),
+                first_byte: None,
+                idle: Duration::from_secs(120),
+                total: Duration::from_secs(600),
+            },
+            log: Log {
+                level: LogLevel::Info,
+                format: LogFormat::Text,
+            },
+            data_dir: None,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+# Building with cargo, and running what was built. Cargo's own output is the progress that is shown:
+# a word on what is compiled where standard error is a log, a bar where it is a terminal.
+
+target=${CARGO_TARGET_DIR:-$root/target}
+
+# `--quiet` once there is an executable: then cargo has little or nothing to do.
+build_executable() {
+  local quiet=()
+  if [[ -x $target/release/tollgate ]]; then quiet=(--quiet); else say "building in release; the first time takes minutes"; fi
+  cargo_here build --release --package app --bin tollgate "${quiet[@]}" >&2 || die "the build failed"
+}
+
+build_bench() {
+  say "building the benchmark in release"
+  cargo_here build --release --package app --bin tollgate --package tests --bin tollgate-bench >&2 || die "the build failed"
+}
+
+# The scenarios start the executable, which `cargo test` alone does not build.
+build_everything() {
+  say "building everything in release; the first time takes minutes"
+  cargo_here build --release --workspace --bins >&2 || { count_tests /dev/null; die "the build failed"; }
+}
+
+# The caller's folder stays the current one, since flags such as --config are relative to it.
+cargo_here() { cargo "$1" --manifest-path "$root/Cargo.toml" "${@:2}"; }
+
+run_executable() { exec_with_parts "$target/release/tollgate" "$@"; }
+
+run_bench() { exec_with_parts env TOLLGATE_BIN="$target/release/tollgate" "$target/release/tollgate-bench" "$@"; }
+
+exec_with_parts() {
+  local variables
+  mapfile -t variables < <(native_environment)
+  exec env "${variables[@]}" "$@"
+}

@@ -1,0 +1,54 @@
+# What must be on the machine before anything can be built. Debian packages are installed when that
+# is possible without asking for a password, and named when it is not. Rust is only asked for: how
+# it is installed is its owner's choice.
+
+require_supported_machine() {
+  [[ $(uname -s) == Linux && $(uname -m) == x86_64 ]] ||
+    die "x86_64 Linux only: the embedded engine is pinned for it, and this is $(uname -s) $(uname -m)"
+}
+
+require_build_tools() {
+  local missing=()
+  have cc || missing+=(gcc libc6-dev)
+  have c++ || missing+=(g++)
+  have make || missing+=(make)
+  have pkg-config || missing+=(pkg-config)
+  install_packages "to build" "${missing[@]}"
+  require_rust
+}
+
+require_fetch_tools() {
+  local missing=()
+  have flock || missing+=(util-linux)
+  have node || missing+=(nodejs)
+  have npm || missing+=(npm)
+  have python3 || missing+=(python3)
+  # Debian ships `venv` without the `ensurepip` that it needs; that is in a package of its own.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+  install_packages "to fetch the native parts" "${missing[@]}"
+}
+
+require_rust() {
+  have cargo || die "cargo is missing: install Rust $RUST_MINIMUM or newer (https://rustup.rs) and run this again"
+  local version
+  version=$(cargo --version | cut -d' ' -f2)
+  [[ $(printf '%s\n' "$RUST_MINIMUM" "$version" | sort -V | head -n1) == "$RUST_MINIMUM" ]] ||
+    die "cargo $version is too old: Rust $RUST_MINIMUM or newer is needed (rustup update stable)"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# install_packages WHY PACKAGE…
+install_packages() {
+  local why=$1 as_root=()
+  shift
+  (($# > 0)) || return 0
+  have apt-get || die "$why, these are missing: $* (Debian's names). Install them and run this again"
+  if ((EUID != 0)); then
+    sudo -n true 2>/dev/null || die "$why, these Debian packages are missing; run: sudo apt-get install $*"
+    as_root=(sudo -n)
+  fi
+  with_progress "installing Debian packages $why: $*" - 0 \
+    "${as_root[@]}" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"' sh "$@" ||
+    die "the Debian packages could not be installed: $*. Is this machine online?"
+}

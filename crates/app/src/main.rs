@@ -1,0 +1,2 @@
+//! The executable `tollgate`.
+fn main() {}

@@ -1,0 +1,22 @@
+//! The words of Tollgate: ids, tokens, money, and the events that every other crate speaks in.
+//!
+//! Row 1 of the ladder: does no IO, reads no clock, knows no other crate of ours.
+
+pub mod codec;
+pub mod events;
+pub mod ids;
+pub mod money;
+pub mod registry;
+pub mod topic;
+pub mod usage;
+
+pub use codec::{DecodeError, Event};
+pub use events::{
+    Admitted, Attribution, AuditEvent, AuditKind, BudgetRef, CacheKind, CatalogEvent, ConfigEntity,
+    ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, OrgId, Outcome, PriceEntry, Progress,
+    Rate, StreamMark, Usage,
+};
+pub use ids::{Identity, KeyHash, Micros, Partition, Pseq, RequestId, SourceId, Text};
+pub use money::{AttoUsd, MoneyError, NanoUsd};
+pub use topic::Topic;
+pub use usage::{Meter, Meters, Quantity};

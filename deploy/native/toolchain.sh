@@ -40,15 +40,29 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # install_packages WHY PACKAGE…
 install_packages() {
-  local why=$1 as_root=()
+  local why=$1
   shift
   (($# > 0)) || return 0
   have apt-get || die "$why, these are missing: $* (Debian's names). Install them and run this again"
-  if ((EUID != 0)); then
-    sudo -n true 2>/dev/null || die "$why, these Debian packages are missing; run: sudo apt-get install $*"
-    as_root=(sudo -n)
-  fi
+  can_be_root || die "$why, these Debian packages are missing; run: sudo apt-get install $*"
   with_progress "installing Debian packages $why: $*" - 0 \
     "${as_root[@]}" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"' sh "$@" ||
     die "the Debian packages could not be installed: $*. Is this machine online?"
+}
+
+# Whether packages can be installed without a password; `as_root` is what to put before the command.
+can_be_root() {
+  as_root=()
+  ((EUID == 0)) && return 0
+  as_root=(sudo -n)
+  "${as_root[@]}" true 2>/dev/null
+}
+
+require_nginx() {
+  PATH=$PATH:/usr/sbin
+  have nginx && return 0
+  install_packages "to compare with" nginx
+  # Debian starts nginx at once, on port 80 of every address. Nobody asked for that.
+  "${as_root[@]}" sh -c 'if [ -d /run/systemd/system ]; then systemctl disable --now nginx; else service nginx stop; fi' \
+    >/dev/null 2>&1 || say "nginx may have been started as a service; it is not needed"
 }

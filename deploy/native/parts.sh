@@ -27,7 +27,7 @@ fetch_clickhouse() {
   local folder=$scratch/clickhouse
   mkdir "$folder"
   with_progress "fetching $CHDB_PACKAGE $CHDB_VERSION from npm" "$folder/npm" "$CHDB_TARBALL_MB" \
-    env --chdir="$folder" npm_config_cache="$folder/npm" npm_config_update_notifier=false \
+    env --chdir="$folder" npm_config_cache="$folder/npm" npm_config_update_notifier=false npm_config_fetch_retry_mintimeout=1000 \
     npm pack --ignore-scripts --loglevel=error "$CHDB_PACKAGE@$CHDB_VERSION" ||
     die "$CHDB_PACKAGE could not be fetched. Is this machine online?"
   local tarball

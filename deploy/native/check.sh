@@ -20,6 +20,7 @@ test_everything() {
 # crashed test binary) counts as one failure; no test at all is one too.
 print_counts() { # LOG STATUS
   local passed failed
+  # Wherever they stand in a line: cargo writes to two streams, and this is one log.
   read -r passed failed < <(sed -nE 's/.*test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$1" |
     awk '{ passed += $1; failed += $2 } END { print passed + 0, failed + 0 }')
   if (($2 != 0 && failed == 0)); then

@@ -11,6 +11,7 @@ One JSON document:
     refused      {name: the server's error, or null if it went through} for each of ATTEMPTS
 """
 
+import decimal
 import json
 import sys
 
@@ -33,7 +34,7 @@ def main(host, port, user, password, sql=None):
         "version": client.server_version,
         "one": value(client, "select 1"),
         "usage_rows": value(client, "select count() from usage_rows") if value(client, "exists table usage_rows") else None,
-        "answer": sql and [[str(field) for field in row] for row in client.query(sql).result_rows],
+        "answer": sql and [[text(field) for field in row] for row in client.query(sql).result_rows],
         "refused": {name: refusal(client, attempt) for name, attempt in ATTEMPTS.items()},
     }
     print(json.dumps(document))
@@ -41,6 +42,11 @@ def main(host, port, user, password, sql=None):
 
 def value(client, sql):
     return client.query(sql).result_rows[0][0]
+
+
+def text(field):
+    # `str` writes a small decimal with an exponent, and money is compared as text.
+    return format(field, "f") if isinstance(field, decimal.Decimal) else str(field)
 
 
 def refusal(client, sql):

@@ -1,1 +1,19 @@
-//! metering
+//! The rules of money: what a call may cost, what it did cost, and when a budget's window turns.
+//!
+//! Row 2 of the ladder. Pure: does no IO, reads no clock, draws no random numbers; time and texts come
+//! in as arguments. No float stands anywhere between a price and an amount.
+
+mod catalog;
+mod cost;
+mod error;
+mod price;
+mod window;
+
+pub use catalog::{Catalog, PriceKey};
+pub use cost::{
+    Bounds, Charge, Line, NotYet, Rated, Unpriced, affordable_output, affordable_output_within,
+    charge, rate, worst_case, worst_case_within,
+};
+pub use error::Error;
+pub use price::{MeterSet, Price};
+pub use window::{Period, Window, Zone};

@@ -23,12 +23,19 @@ build_bench() {
 # The caller's folder stays the current one, since flags such as --config are relative to it.
 cargo_here() { cargo "$1" --manifest-path "$root/Cargo.toml" "${@:2}"; }
 
-run_executable() { exec_with_parts "$target/release/tollgate" "$@"; }
+run_executable() {
+  export_parts
+  exec "$target/release/tollgate" "$@"
+}
 
-run_bench() { exec_with_parts env TOLLGATE_BIN="$target/release/tollgate" "$target/release/tollgate-bench" "$@"; }
+run_bench() {
+  export_parts
+  export TOLLGATE_BIN=$target/release/tollgate
+  exec "$target/release/tollgate-bench" "$@"
+}
 
-exec_with_parts() {
+export_parts() {
   local variables
   mapfile -t variables < <(native_environment)
-  exec env "${variables[@]}" "$@"
+  export "${variables[@]}"
 }

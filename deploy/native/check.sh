@@ -6,11 +6,11 @@ test_everything() {
   mkdir -p "$target"
   mapfile -t variables < <(native_environment && sdk_environment)
   {
+    export "${variables[@]}" TOLLGATE_BIN="$target/release/tollgate"
     bash "$root/deploy/native/cache_test.sh" || status=1
     # The scenarios start the executable, which `cargo test` alone does not build.
     cargo_here build --release --workspace --bins &&
-      env "${variables[@]}" TOLLGATE_BIN="$target/release/tollgate" \
-        cargo test --manifest-path "$root/Cargo.toml" --release --workspace --no-fail-fast "$@" || status=1
+      cargo_here test --release --workspace --no-fail-fast "$@" || status=1
     ((status == 0))
   } 2>&1 </dev/null | tee "$log" || status=1
   print_counts "$log" "$status"

@@ -1,0 +1,1 @@
+//! The promises, each a story told through the public surface.

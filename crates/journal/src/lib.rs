@@ -1,0 +1,130 @@
+//! The durable log: every event is appended here first, and every table, counter and index is
+//! built from it.
+//!
+//! [`local`] keeps it in segment files on this machine. [`EventLog`] and [`Reader`] are the seam
+//! that consumers see; each backend passes [`conformance`]. Bodies are opaque here: this crate never
+//! decodes an event, never drops one, and never reads a record whose checksum is wrong.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::{Identity, Partition, Topic};
+
+pub mod conformance;
+mod error;
+mod high_water;
+pub mod local;
+pub mod measure;
+
+pub use error::Error;
+pub use high_water::{HighWater, Verdict};
+pub use local::{Journal, LocalReader, Options, Pressure, Recovery, Stats, Sync};
+
+/// A place in one log, ordered like the records of the log. Opaque: only compare it, store it, and
+/// give it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// What an append gave the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Source, partition and contiguous sequence number: the record's name for ever.
+    pub identity: Identity,
+    /// Where it lies, for [`Journal::durable`].
+    pub position: Position,
+}
+
+/// One record read from a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub topic: Topic,
+    pub identity: Identity,
+    pub position: Position,
+    /// As appended. May share memory with its neighbours: copy what is kept for long.
+    pub body: Bytes,
+}
+
+/// A high-water mark: everything of this topic, source and partition up to `identity.pseq` is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub topic: Topic,
+    pub identity: Identity,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// After what the group has committed; at the beginning if it never did.
+    Committed,
+    /// At the oldest record that is still kept.
+    Beginning,
+    /// After these marks. A (topic, partition) without a mark starts at its first record. Marks of
+    /// sources that this log does not hold are ignored.
+    After(Vec<Mark>),
+}
+
+/// How far a reader is behind, as its backend counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lag {
+    /// Bytes of records, of all topics (segment files).
+    Bytes(u64),
+    /// Records (a broker's offsets).
+    Records(u64),
+}
+
+/// One consumer's view of a log. Records of one (topic, source, partition) come in order of their
+/// sequence numbers; a restart repeats what was not committed.
+#[async_trait]
+pub trait Reader: Send {
+    /// Up to `max` records; waits at most `wait` for the first one, so an empty answer means that
+    /// there was none. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// A damaged or trimmed record, or the backend failed. Asking again repeats the error.
+    async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, Error>;
+
+    /// Remembers durably that the effects of everything handed out so far are done. A crash before
+    /// it returns repeats records, never skips them.
+    ///
+    /// # Errors
+    /// The position could not be stored.
+    async fn commit(&mut self) -> Result<(), Error>;
+
+    /// Goes on from another place. What the group has committed stays until the next commit.
+    ///
+    /// # Errors
+    /// The place cannot be found.
+    async fn seek(&mut self, start: &Start) -> Result<(), Error>;
+
+    /// How much is still to be handed out.
+    fn lag(&self) -> Lag;
+}
+
+/// A log that events can be appended to and read from.
+#[async_trait]
+pub trait EventLog: Send + std::marker::Sync {
+    /// Returns once the record survives a crash: synced (local), acknowledged by all in-sync replicas
+    /// (Kafka). Sequence numbers are contiguous from 1 per (topic, partition).
+    ///
+    /// # Errors
+    /// Nothing that returned an error may be counted on to be absent: it can still be read later.
+    async fn append(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        body: Bytes,
+    ) -> Result<Appended, Error>;
+
+    /// A reader of some topics. `group` names who remembers what is done; an empty name remembers
+    /// nothing and holds nothing back from being trimmed.
+    ///
+    /// # Errors
+    /// The start cannot be found, or the group name is unusable.
+    async fn reader(
+        &self,
+        group: &str,
+        topics: &[Topic],
+        start: Start,
+    ) -> Result<Box<dyn Reader>, Error>;
+}

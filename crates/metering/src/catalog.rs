@@ -175,6 +175,14 @@ impl Catalog {
         })
     }
 
+    /// The newest entry for everyone of one model.
+    #[must_use]
+    pub fn newest_global(&self, provider: &str, model: &str) -> Option<&PriceEntry> {
+        let mut history = self.history(provider, model).iter().rev();
+        let found = history.find(|held| held.scope == Scope::Global);
+        found.map(|held| &held.entry)
+    }
+
     fn history(&self, provider: &str, model: &str) -> &[Arc<Held>] {
         self.providers
             .get(provider)

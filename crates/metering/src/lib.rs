@@ -3,9 +3,11 @@
 //! Row 2 of the ladder. Pure: does no IO, reads no clock, draws no random numbers; time and texts come
 //! in as arguments. No float stands anywhere between a price and an amount.
 
+pub mod budget;
 mod catalog;
 mod cost;
 mod error;
+pub mod import;
 mod price;
 mod window;
 

@@ -82,7 +82,7 @@ pub struct Price {
     tiers: Box<[Tier]>,
 }
 
-/// Where a meter without a price of its own is looked up.
+/// Where a meter without a price of its own is looked up; [`sheet`] treats reasoning apart.
 ///
 /// Not here, so that a missing price shows: output audio and images (dearer than text by an unknown
 /// factor) and everything that is not a token.
@@ -94,7 +94,6 @@ const fn falls_back_to(meter: Meter) -> Option<Meter> {
         | Meter::InputAudio
         | Meter::InputImage
         | Meter::InputVideo => Some(Meter::InputText),
-        Meter::OutputReasoning => Some(Meter::OutputText),
         _ => None,
     }
 }
@@ -218,8 +217,9 @@ impl TryFrom<&PriceEntry> for Price {
 
     /// Reads every price from its decimal text, exactly, and resolves the fallbacks.
     ///
-    /// A meter's own prices come before those of the meter it falls back to; among them the largest
-    /// context tier that applies comes first, in it the service tier, then the standard one.
+    /// A meter's own prices come before those of the meter it falls back to (except for reasoning, where
+    /// the place counts first); among them the largest context tier that applies comes first, in it the
+    /// service tier, then the standard one.
     fn try_from(entry: &PriceEntry) -> Result<Self, Error> {
         let rates = read_rates(entry)?;
         let mut names: Vec<Option<&str>> = vec![None];
@@ -299,11 +299,18 @@ fn sheet(rates: &[Read<'_>], tier: Option<&str>, aboves: &[u64], at: usize) -> S
             .find(|rate| (rate.meter, rate.tier, rate.above) == (meter, tier, above))
             .map(|rate| rate.price)
     };
-    let own = |meter| {
-        aboves[..=at]
-            .iter()
-            .rev()
-            .find_map(|&above| find(meter, tier, above).or_else(|| find(meter, None, above)))
+    // Where to look, most specific first.
+    let places = || {
+        let applying = aboves[..=at].iter().rev();
+        applying.flat_map(|&above| [(tier, above), (None, above)])
+    };
+    let own = |meter| places().find_map(|(tier, above)| find(meter, tier, above));
+    // Reasoning is output by another name: a tier's output price beats a base price of reasoning.
+    let reasoning = || {
+        places().find_map(|(tier, above)| {
+            find(Meter::OutputReasoning, tier, above)
+                .or_else(|| find(Meter::OutputText, tier, above))
+        })
     };
     let mut sheet = Sheet {
         above: aboves[at],
@@ -312,8 +319,12 @@ fn sheet(rates: &[Read<'_>], tier: Option<&str>, aboves: &[u64], at: usize) -> S
         priced: MeterSet::EMPTY,
     };
     for meter in Meter::ALL {
-        let chain = std::iter::successors(Some(meter), |meter| falls_back_to(*meter));
-        if let Some(price) = chain.into_iter().find_map(own) {
+        let mut chain = std::iter::successors(Some(meter), |meter| falls_back_to(*meter));
+        let price = match meter {
+            Meter::OutputReasoning => reasoning(),
+            _ => chain.find_map(own),
+        };
+        if let Some(price) = price {
             sheet.prices[meter as usize] = price;
             sheet.priced = sheet.priced.with(meter);
         }

@@ -102,11 +102,12 @@ impl FromStr for Period {
             word: word.to_owned(),
             expected: EXPECTED,
         };
-        match word {
-            "daily" => return Ok(Self::Day),
-            "weekly" => return Ok(Self::Week),
-            "monthly" => return Ok(Self::Month),
-            "yearly" => return Ok(Self::Year),
+        match word.to_ascii_lowercase().as_str() {
+            "daily" | "day" | "24h" => return Ok(Self::Day),
+            "weekly" | "week" => return Ok(Self::Week),
+            "monthly" | "month" => return Ok(Self::Month),
+            "yearly" | "year" | "annually" | "365d" => return Ok(Self::Year),
+            "hourly" | "hour" => return Ok(Self::Custom { seconds: HOUR }),
             "lifetime" => return Ok(Self::Lifetime),
             _ => {}
         }

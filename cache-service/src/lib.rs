@@ -1,0 +1,36 @@
+//! The semantic cache: the same question again is answered without a provider call, and so is the
+//! same question in other words where that is safe.
+//!
+//! One path: [`eligibility`] decides which tiers a request may use, [`key`] which answers it may
+//! share, [`lookup`] asks the exact tier, then [`embed`] and [`index`] for neighbours and [`guards`]
+//! whether one of them means the same. [`entries`] holds the answers, `persist` keeps them across
+//! restarts, [`replay`] turns one into what the client asked for, [`api`] is all of it over HTTP.
+//!
+//! No tenant ever sees another tenant's answer: the scope is part of every key and is compared again
+//! before an answer is served. Nothing that fails here fails a request.
+
+mod answer;
+pub mod config;
+pub mod distance;
+pub mod eligibility;
+pub mod embed;
+pub mod entries;
+pub mod error;
+mod flight;
+pub mod guards;
+pub mod index;
+mod json;
+pub mod key;
+pub mod lookup;
+mod persist;
+pub mod replay;
+pub mod stats;
+
+pub use config::{CacheConfig, Clock, Controls, Mode, Policy};
+pub use eligibility::Reason;
+pub use entries::{Answer, EntryId, Tokens};
+pub use error::Error;
+pub use lookup::{
+    CacheService, Follower, Hit, HitKind, Lookup, NotStored, Outcome, Readiness, Stored, Ticket,
+};
+pub use stats::Stats;

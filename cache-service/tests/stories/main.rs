@@ -1,0 +1,7 @@
+//! Stories of the cache, told through its public surface and with the real embedding model.
+
+mod exact;
+mod flight;
+mod restart;
+mod semantic;
+mod world;

@@ -1,25 +1,134 @@
 //! The one YAML file, in LiteLLM's shape plus a `tollgate:` section: text in, typed [`Config`] and
 //! warnings out. Opens no file and reads no environment variable: both come in as arguments.
 
+mod aliases;
+mod check;
 mod decimal;
 mod error;
+mod expand;
+mod explain;
+mod kind;
+mod known;
 mod model;
 pub mod providers;
+mod reference;
+mod resolve;
+mod resolve_models;
 mod secret;
 mod settings;
+mod tree;
+mod view;
+mod without_file;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+pub use aliases::{ALIASES, Alias};
+pub use check::Strictness;
 pub use decimal::DecimalText;
 pub use error::{ConfigError, ConfigErrors, Warning};
+pub use explain::check;
+pub use kind::Effect;
+pub use known::effect;
 pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts};
+pub use reference::reference;
 pub use secret::Secret;
 pub use settings::{
     Budgets, Cache, ClickHouse, Config, JournalConfig, Kafka, Limits, Log, LogFormat, LogLevel,
     Period, SeedKey, Server, SyncMode, Timeouts,
 };
+pub use without_file::{providers_from_env, without_file};
 
 /// A configuration that may be used, and what to tell its writer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<Warning>,
+}
+
+/// Reads a file. `name` is what errors call it; `env` looks a variable up.
+///
+/// Similar answers of the cache are on when the cache is on and `tollgate.cache.semantic` says so; unsaid,
+/// when a `similarity_threshold` is given, when the `type` is a semantic one, or when no `type` is given.
+///
+/// # Errors
+/// Everything that is wrong with it, at once. A variable that is not set is wrong where the setting takes
+/// effect.
+pub fn parse(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigErrors> {
+    parse_with(text, name, env, Strictness::Strict)
+}
+
+/// As [`parse`], with a choice of what a missing variable does.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    strictness: Strictness,
+) -> Result<Loaded, ConfigErrors> {
+    let mut faults = Vec::new();
+    let root = match tree::read(text, &mut faults) {
+        Ok(root) => root,
+        Err(fault) => {
+            faults.push(fault);
+            return Err(in_order(
+                faults.into_iter().map(|fault| told(name, fault)).collect(),
+            ));
+        }
+    };
+    let own = own_variables(&root, env);
+    let lookup = |variable: &str| own.get(variable).cloned().or_else(|| env(variable));
+    let context = check::Context {
+        file: name,
+        env: &lookup,
+        strictness,
+        errors: RefCell::new(faults.into_iter().map(|fault| told(name, fault)).collect()),
+        warnings: RefCell::new(Vec::new()),
+    };
+    check::check(&context, &root);
+    let config = resolve::resolve(&view::View::root(&context, &root));
+    let errors = context.errors.into_inner();
+    if !errors.is_empty() {
+        return Err(in_order(errors));
+    }
+    let mut warnings = context.warnings.into_inner();
+    warnings.sort_by_key(|warning| warning.line);
+    warnings.dedup();
+    Ok(Loaded { config, warnings })
+}
+
+/// `environment_variables:` of the file.
+fn own_variables(root: &tree::Node, env: expand::Env<'_>) -> HashMap<String, String> {
+    let entries = root
+        .get("environment_variables")
+        .and_then(|entry| entry.value.map())
+        .unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| match &entry.value.value {
+            tree::Value::Scalar(text) => Some((entry.key.clone(), expand::expand(text, env).ok()?)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn told(file: &str, fault: tree::Fault) -> ConfigError {
+    ConfigError {
+        file: file.to_owned(),
+        line: fault.line,
+        path: fault.path,
+        message: fault.message,
+    }
+}
+
+fn in_order(mut errors: Vec<ConfigError>) -> ConfigErrors {
+    errors.sort_by_key(|error| error.line);
+    errors.dedup();
+    ConfigErrors(errors)
 }

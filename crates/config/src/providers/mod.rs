@@ -1,0 +1,343 @@
+//! Providers as data: prefix, base URL, key variable, how the key travels, quirks. And which provider a
+//! model name without a prefix means.
+
+mod table;
+
+pub use table::PROVIDERS;
+
+use crate::check::nearest;
+use crate::expand::Env;
+use crate::{AuthScheme, Dialect};
+
+/// `api-version` that is sent to Azure when the file names none.
+/// <https://learn.microsoft.com/azure/ai-services/openai/api-version-deprecation>
+pub const AZURE_API_VERSION: &str = "2024-10-21";
+
+/// One provider that speaks OpenAI's shape, or whose name must at least be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provider {
+    /// What `model` begins with: `openai` in `openai/gpt-4o`.
+    pub prefix: &'static str,
+    /// Other prefixes for the same.
+    pub aliases: &'static [&'static str],
+    /// For people.
+    pub name: &'static str,
+    /// Without a trailing slash. `{NAME}` is an environment variable. Empty: `api_base` must be given.
+    pub base_url: &'static str,
+    /// Variables that may hold the key, first found first.
+    pub key_env: &'static [&'static str],
+    /// Variables that may hold the base URL.
+    pub base_env: &'static [&'static str],
+    pub auth: AuthScheme,
+    pub dialect: Dialect,
+    /// Runs on machines of one's own, often without a key.
+    pub key_optional: bool,
+    /// Appended to an `api_base` that has no path, since other readers of the file want it without.
+    pub bare_base_path: &'static str,
+    pub quirks: &'static [Quirk],
+}
+
+/// Where a provider differs from OpenAI's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quirk {
+    /// Refuses `stream_options`; sends usage with the last chunk of its own accord.
+    NoStreamOptions,
+    /// Knows `max_tokens` only, not `max_completion_tokens`.
+    MaxTokensOnly,
+    /// Makes embeddings or ranks, and has no chat.
+    NoChat,
+}
+
+impl Provider {
+    #[must_use]
+    pub fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
+
+    /// The first of the key variables that is set, with its name.
+    pub(crate) fn key_from(&self, env: Env<'_>) -> Option<(&'static str, String)> {
+        self.key_env
+            .iter()
+            .find_map(|name| Some((*name, env(name).filter(|key| !key.trim().is_empty())?)))
+    }
+
+    /// Where calls go when the file gives no `api_base`.
+    ///
+    /// # Errors
+    /// What is missing, to be said after the path.
+    pub(crate) fn base_from(&self, env: Env<'_>) -> Result<String, String> {
+        if let Some(base) = self
+            .base_env
+            .iter()
+            .find_map(|name| env(name).filter(|base| !base.trim().is_empty()))
+        {
+            return Ok(self.complete(base.trim()));
+        }
+        if self.base_url.is_empty() {
+            let variables = match self.base_env {
+                [] => String::new(),
+                names => format!(", or {}", names.join(" or ")),
+            };
+            return Err(format!(
+                "{} has no address of its own: give api_base{variables}",
+                self.name
+            ));
+        }
+        let mut base = self.base_url.to_owned();
+        while let Some((before, rest)) = base.split_once('{') {
+            let (name, after) = rest.split_once('}').unwrap_or((rest, ""));
+            let value = env(name).filter(|value| !value.trim().is_empty());
+            let value = value.ok_or_else(|| {
+                format!(
+                    "the environment variable {name} is not set; it is part of {}'s address",
+                    self.name
+                )
+            })?;
+            base = format!("{before}{}{after}", value.trim());
+        }
+        Ok(base)
+    }
+
+    /// A base URL of the file, with the path that the dialect needs.
+    pub(crate) fn complete(&self, base: &str) -> String {
+        let base = base.trim_end_matches('/');
+        let after_scheme = base.split_once("://").map_or(base, |(_, rest)| rest);
+        if after_scheme.contains('/') {
+            base.to_owned()
+        } else {
+            format!("{base}{}", self.bare_base_path)
+        }
+    }
+}
+
+/// The provider of a prefix.
+#[must_use]
+pub fn find(prefix: &str) -> Option<&'static Provider> {
+    PROVIDERS
+        .iter()
+        .find(|provider| provider.prefix == prefix || provider.aliases.contains(&prefix))
+}
+
+/// Beginnings of model names that say their provider. First match wins.
+const BARE: &[(&str, &str)] = &[
+    ("gpt-oss", ""), // open weights, served by many
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("ft:gpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("codex-", "openai"),
+    ("computer-use-", "openai"),
+    ("text-embedding-", "openai"),
+    ("text-moderation-", "openai"),
+    ("omni-moderation-", "openai"),
+    ("davinci-", "openai"),
+    ("babbage-", "openai"),
+    ("dall-e-", "openai"),
+    ("whisper-", "openai"),
+    ("tts-", "openai"),
+    ("sora-", "openai"),
+    ("claude-", "anthropic"),
+    ("command", "cohere"),
+    ("c4ai-", "cohere"),
+    ("embed-english-", "cohere"),
+    ("embed-multilingual-", "cohere"),
+    ("embed-v", "cohere"),
+    ("gemini-", "gemini"),
+    ("learnlm-", "gemini"),
+    ("deepseek-", "deepseek"),
+    ("mistral-", "mistral"),
+    ("ministral-", "mistral"),
+    ("magistral-", "mistral"),
+    ("codestral-", "mistral"),
+    ("devstral-", "mistral"),
+    ("pixtral-", "mistral"),
+    ("voxtral-", "mistral"),
+    ("open-mistral-", "mistral"),
+    ("open-mixtral-", "mistral"),
+    ("glm-", "zai"),
+    ("grok-", "xai"),
+    ("kimi-", "moonshot"),
+    ("moonshot-", "moonshot"),
+    ("qwen", "dashscope"),
+    ("qwq-", "dashscope"),
+    ("qvq-", "dashscope"),
+    ("sonar", "perplexity"),
+    ("jamba-", "ai21"),
+    ("minimax-", "minimax"),
+    ("abab", "minimax"),
+    ("ernie-", "qianfan"),
+    ("hunyuan-", "hunyuan"),
+    ("doubao-", "volcengine"),
+    ("step-", "stepfun"),
+    ("yi-", "yi"),
+    ("baichuan", "baichuan"),
+    ("voyage-", "voyage"),
+    ("jina-", "jina_ai"),
+    ("solar-", "upstage"),
+    ("reka-", "reka"),
+    ("mercury", "inception"),
+    ("sarvam-", "sarvam"),
+    ("sabia-", "maritalk"),
+    ("nova-", "amazon_nova"),
+];
+
+/// The provider and the upstream name of a `model`.
+///
+/// # Errors
+/// Why none is known, to be said after the path. Does not repeat the name.
+pub(crate) fn identify(
+    model: &str,
+    custom: Option<&str>,
+    has_base: bool,
+) -> Result<(&'static Provider, String), String> {
+    if let Some(custom) = custom {
+        let provider = find(custom)
+            .ok_or_else(|| unknown_prefix(custom, "custom_llm_provider is not a known provider"))?;
+        let name = model
+            .split_once('/')
+            .filter(|(prefix, _)| find(prefix) == Some(provider))
+            .map_or(model, |(_, rest)| rest);
+        return Ok((provider, name.to_owned()));
+    }
+    if let Some((prefix, rest)) = model.split_once('/')
+        && let Some(provider) = find(prefix)
+    {
+        if rest.is_empty() {
+            return Err("ends after its provider; write provider/model".to_owned());
+        }
+        return Ok((provider, rest.to_owned()));
+    }
+    let lower = model.to_ascii_lowercase();
+    let bare = if model == "*" {
+        Some("openai")
+    } else {
+        BARE.iter()
+            .find(|(head, _)| lower.starts_with(head))
+            .map(|(_, prefix)| *prefix)
+    };
+    if let Some(provider) = bare.and_then(find)
+        && !model.contains('/')
+    {
+        return Ok((provider, model.to_owned()));
+    }
+    let prefix = model.split_once('/').map(|(prefix, _)| prefix);
+    // `meta-llama/…` and `Qwen/…` are names of organisations, not misspelt prefixes.
+    let organisation =
+        |prefix: &str| prefix.contains('-') || prefix.contains(|c: char| c.is_ascii_uppercase());
+    let typo = prefix
+        .filter(|prefix| !organisation(prefix))
+        .and_then(nearest_prefix);
+    match (find("custom_openai"), typo) {
+        // An endpoint of one's own: the whole name is the model's.
+        (Some(custom), None) if has_base => Ok((custom, model.to_owned())),
+        _ => {
+            let why = "its provider is not known; write provider/model, such as openai/gpt-4o, or give api_base";
+            Err(prefix.map_or_else(|| why.to_owned(), |prefix| unknown_prefix(prefix, why)))
+        }
+    }
+}
+
+fn nearest_prefix(prefix: &str) -> Option<&'static str> {
+    nearest(
+        prefix,
+        PROVIDERS
+            .iter()
+            .flat_map(|provider| std::iter::once(&provider.prefix).chain(provider.aliases))
+            .copied(),
+    )
+}
+
+fn unknown_prefix(prefix: &str, why: &str) -> String {
+    match nearest_prefix(prefix) {
+        Some(near) => format!("{why}; did you mean \"{near}\"?"),
+        None => why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn prefixes_are_unique_and_addresses_well_formed() {
+        let mut seen = HashSet::new();
+        for provider in PROVIDERS {
+            for prefix in std::iter::once(&provider.prefix).chain(provider.aliases) {
+                assert!(seen.insert(*prefix), "{prefix} stands twice");
+            }
+            assert!(!provider.base_url.ends_with('/'), "{}", provider.prefix);
+            assert!(
+                provider.base_url.is_empty() || provider.base_url.starts_with("http"),
+                "{}",
+                provider.prefix
+            );
+            assert!(
+                provider.key_optional
+                    || !provider.key_env.is_empty()
+                    || provider.auth == AuthScheme::None,
+                "{}",
+                provider.prefix
+            );
+        }
+        assert!(PROVIDERS.len() >= 100, "{}", PROVIDERS.len());
+        for (head, prefix) in BARE {
+            assert!(prefix.is_empty() || find(prefix).is_some(), "{head}");
+        }
+    }
+
+    #[test]
+    fn names_find_their_provider() {
+        for (model, custom, base, expected) in [
+            ("openai/gpt-4o", None, false, Ok(("openai", "gpt-4o"))),
+            ("gpt-4", None, false, Ok(("openai", "gpt-4"))),
+            ("o3-mini", None, false, Ok(("openai", "o3-mini"))),
+            (
+                "claude-3-opus-20240229",
+                None,
+                false,
+                Ok(("anthropic", "claude-3-opus-20240229")),
+            ),
+            ("command", None, false, Ok(("cohere", "command"))),
+            (
+                "vllm/meta-llama/Llama-2-70b-hf",
+                None,
+                true,
+                Ok(("hosted_vllm", "meta-llama/Llama-2-70b-hf")),
+            ),
+            (
+                "openai/meta-llama/Llama-3.1-8B-Instruct",
+                None,
+                true,
+                Ok(("openai", "meta-llama/Llama-3.1-8B-Instruct")),
+            ),
+            (
+                "meta-llama/Llama-3",
+                None,
+                true,
+                Ok(("custom_openai", "meta-llama/Llama-3")),
+            ),
+            ("my-model", None, true, Ok(("custom_openai", "my-model"))),
+            ("my-model", Some("groq"), false, Ok(("groq", "my-model"))),
+            ("groq/llama", Some("groq"), false, Ok(("groq", "llama"))),
+            ("openai/*", None, false, Ok(("openai", "*"))),
+            ("*", None, false, Ok(("openai", "*"))),
+            ("tollgate/demo", None, false, Ok(("tollgate", "demo"))),
+            ("my-model", None, false, Err("api_base")),
+            ("opnai/gpt-4o", None, true, Err("did you mean \"openai\"?")),
+            ("gpt-oss-120b", None, false, Err("provider/model")),
+            ("x", Some("grok"), false, Err("groq")),
+            ("openai/", None, false, Err("provider/model")),
+        ] {
+            match (identify(model, custom, base), expected) {
+                (Ok((provider, name)), Ok(expected)) => {
+                    assert_eq!((provider.prefix, name.as_str()), expected, "{model}")
+                }
+                (Err(message), Err(part)) => assert!(message.contains(part), "{model}: {message}"),
+                (got, expected) => panic!("{model}: {got:?}, not {expected:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! From the entries of `model_list` to deployments: provider, address, key, prices, bounds.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::known;
+use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts};
+use crate::providers::{self, Provider, Quirk};
+use crate::settings::Timeouts;
+use crate::view::View;
+use crate::{AuthScheme, DecimalText, Secret};
+
+/// Every entry of `model_list` that can be called.
+pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
+    let defaults = default_timeouts(root, timeouts);
+    let mut models: Vec<ModelEntry> = Vec::new();
+    let mut first_of: HashMap<String, usize> = HashMap::new();
+    let mut ids: HashMap<String, String> = HashMap::new();
+    for item in root.at("model_list").items() {
+        let Some(mut entry) = entry(&item, defaults) else {
+            continue;
+        };
+        let id = item.get("model_info.id");
+        if let Some(first) = ids.get(&entry.deployment_id) {
+            if id.is_set() {
+                id.error(format!("is the id of {first} as well"));
+                continue;
+            }
+            // The same deployment once more, perhaps with another key.
+            let nth = (2..).find(|n| !ids.contains_key(&format!("{}-{n}", entry.deployment_id)));
+            entry.deployment_id = format!("{}-{}", entry.deployment_id, nth.unwrap_or_default());
+        }
+        ids.insert(entry.deployment_id.clone(), item.path.clone());
+        match first_of.get(&entry.model_name) {
+            Some(line) => item.warn(format!(
+                "another deployment of this name stands on line {line}; choosing among several does not take effect yet, the first is called"
+            )),
+            None => {
+                first_of.insert(entry.model_name.clone(), entry.line);
+            }
+        }
+        models.push(entry);
+    }
+    models
+}
+
+fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTimeouts {
+    let total = root.get("router_settings.timeout").seconds();
+    let total = total
+        .or_else(|| root.get("litellm_settings.request_timeout").seconds())
+        .unwrap_or(timeouts.total);
+    ModelTimeouts {
+        total,
+        total_stream: root
+            .get("router_settings.stream_timeout")
+            .seconds()
+            .unwrap_or(total),
+    }
+}
+
+fn entry(item: &View<'_>, defaults: ModelTimeouts) -> Option<ModelEntry> {
+    let model_name = item.at("model_name").text()?;
+    let params = item.at("litellm_params");
+    let info = item.at("model_info");
+    let model = params.at("model");
+    if model_name.matches('*').count() > 1 {
+        item.at("model_name").error("may hold one `*` only");
+        return None;
+    }
+    let base = either(&params, "api_base", "base_url");
+    let custom = params.at("custom_llm_provider").text();
+    let name = model.text()?;
+    let (provider, upstream_model) =
+        match providers::identify(&name, custom.as_deref(), base.is_set()) {
+            Ok(found) => found,
+            Err(why) => {
+                model.error(why);
+                return None;
+            }
+        };
+    if upstream_model.contains('*') && !model_name.contains('*') {
+        model.error("holds a `*`, and model_name does not");
+        return None;
+    }
+    if let Dialect::Unsupported(why) = provider.dialect {
+        model.warn(format!("{why}; calls to it are refused"));
+    } else if provider.has(Quirk::NoChat) {
+        model.warn(format!(
+            "{} has no chat, and other endpoints do not take effect yet",
+            provider.name
+        ));
+    }
+    let api_base = address(&params, &base, provider);
+    let timeout = params.at("timeout").seconds();
+    let timeouts = ModelTimeouts {
+        total: timeout.unwrap_or(defaults.total),
+        total_stream: params
+            .at("stream_timeout")
+            .seconds()
+            .or(timeout)
+            .unwrap_or(defaults.total_stream),
+    };
+    let deployment_id = info.at("id").text().unwrap_or_else(|| {
+        deployment_id(
+            &model_name,
+            provider.prefix,
+            &upstream_model,
+            api_base.as_deref().unwrap_or_default(),
+        )
+    });
+    Some(ModelEntry {
+        api_key: key(&params, &base, provider),
+        api_base: api_base.unwrap_or_default(),
+        deployment_id,
+        provider: provider.prefix.to_owned(),
+        upstream_model,
+        base_model: info.at("base_model").text(),
+        dialect: provider.dialect,
+        auth: provider.auth,
+        api_version: params
+            .at("api_version")
+            .text()
+            .or_else(|| azure_version(item, provider)),
+        organization: params.at("organization").text(),
+        headers: headers(&params),
+        prices: prices(&params, &info),
+        limits: limits(item),
+        timeouts,
+        line: item.line,
+        model_name,
+    })
+}
+
+fn either<'a>(section: &View<'a>, name: &str, other: &str) -> View<'a> {
+    let (first, second) = (section.at(name), section.at(other));
+    if first.is_set() && second.is_set() {
+        second.error(format!(
+            "is the same setting as {name} on line {}; keep one",
+            first.line
+        ));
+    }
+    if second.is_set() && !first.is_set() {
+        second
+    } else {
+        first
+    }
+}
+
+fn azure_version(item: &View<'_>, provider: &Provider) -> Option<String> {
+    let version =
+        (item.context().env)("AZURE_API_VERSION").filter(|version| !version.trim().is_empty());
+    version.filter(|_| provider.dialect == Dialect::Azure)
+}
+
+fn address(params: &View<'_>, base: &View<'_>, provider: &Provider) -> Option<String> {
+    match provider.dialect {
+        Dialect::Demo | Dialect::Unsupported(_) => return None,
+        Dialect::OpenAi | Dialect::Azure => {}
+    }
+    if base.is_set() {
+        // A value that is no URL was told by the check.
+        return base.url().map(|url| provider.complete(&url));
+    }
+    match provider.base_from(params.context().env) {
+        Ok(base) => Some(base.trim_end_matches('/').to_owned()),
+        Err(why) => {
+            let place = params.at("model");
+            match params.context().strictness {
+                crate::Strictness::Strict => place.error(why),
+                crate::Strictness::AllowMissingVariables => place.warn(why),
+            }
+            None
+        }
+    }
+}
+
+/// The key of the file, else that of the environment. A key of the environment goes only where its
+/// provider is: an address of the file's own gets none that the file does not give it.
+fn key(params: &View<'_>, base: &View<'_>, provider: &Provider) -> Option<Secret> {
+    let key = params.at("api_key");
+    if key.is_set() || provider.auth == AuthScheme::None {
+        return key.secret();
+    }
+    let found = provider.key_from(params.context().env);
+    let elsewhere = !provider.base_url.is_empty()
+        && base
+            .url()
+            .is_some_and(|url| host(&url) != host(provider.base_url));
+    match found {
+        Some((name, _)) if elsewhere => {
+            params.warn(format!(
+                "no key is sent to this api_base: {name} is for {}; write api_key: os.environ/{name} to send it",
+                provider.name
+            ));
+            None
+        }
+        Some((_, key)) => Some(Secret::new(key.trim())),
+        None if provider.key_optional || elsewhere => None,
+        None => {
+            let names = provider.key_env.join(" or ");
+            let message =
+                format!("there is no api_key, and the environment variable {names} is not set");
+            match params.context().strictness {
+                crate::Strictness::Strict => params.at("api_key").error(message),
+                crate::Strictness::AllowMissingVariables => params.at("api_key").warn(message),
+            }
+            None
+        }
+    }
+}
+
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or(rest)
+}
+
+fn headers(params: &View<'_>) -> Vec<(String, Secret)> {
+    let mut headers = Vec::new();
+    for section in ["extra_headers", "headers"] {
+        for (name, view) in params.at(section).entries() {
+            let is_token = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+            match view.secret() {
+                _ if !is_token => view.error("is not a header name"),
+                Some(value)
+                    if value
+                        .expose()
+                        .bytes()
+                        .any(|b| b < b' ' && b != b'\t' || b == 0x7f) =>
+                {
+                    view.error(
+                        "holds a line break or another character that a header cannot carry",
+                    );
+                }
+                Some(value) => headers.push((name.to_ascii_lowercase(), value)),
+                None => {}
+            }
+        }
+    }
+    headers
+}
+
+/// Every price field of the two places where LiteLLM looks.
+fn prices(params: &View<'_>, info: &View<'_>) -> Vec<(String, DecimalText)> {
+    let mut prices: Vec<(String, DecimalText)> = Vec::new();
+    for (section, place) in [(params, "litellm_params"), (info, "model_info")] {
+        for (name, view) in section.entries() {
+            let Some(price) = view.decimal().filter(|_| known::is_price(&name)) else {
+                continue;
+            };
+            match prices.iter().find(|(known, _)| *known == name) {
+                None => prices.push((name, price)),
+                Some((_, first)) if *first == price => {}
+                Some(_) => view.warn(format!(
+                    "litellm_params.{name} has another price and wins over that of {place}"
+                )),
+            }
+        }
+    }
+    prices
+}
+
+fn limits(item: &View<'_>) -> ModelLimits {
+    let (params, info) = (item.at("litellm_params"), item.at("model_info"));
+    let output = [
+        info.at("max_output_tokens"),
+        info.at("max_tokens"),
+        params.at("max_tokens"),
+        params.at("max_completion_tokens"),
+    ];
+    let input = [info.at("max_input_tokens"), item.get("metadata.max_tokens")];
+    ModelLimits {
+        max_output_tokens: output.iter().find_map(View::count_u32),
+        max_input_tokens: input.iter().find_map(View::count_u32),
+        rpm: params.at("rpm").count(),
+        tpm: params.at("tpm").count(),
+        max_parallel_requests: params.at("max_parallel_requests").count_u32(),
+    }
+}
+
+/// Sixteen hex digits of SHA-256 over what a deployment is.
+fn deployment_id(parts_name: &str, provider: &str, upstream: &str, base: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [parts_name, provider, upstream, base] {
+        // Lengths keep the parts apart.
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(&hash.finalize()[..8])
+}
+
+/// An entry that no file wrote.
+pub(crate) fn plain_entry(
+    model_name: &str,
+    provider: &Provider,
+    upstream: &str,
+    base: String,
+    key: Option<Secret>,
+    total: Duration,
+) -> ModelEntry {
+    ModelEntry {
+        deployment_id: deployment_id(model_name, provider.prefix, upstream, &base),
+        model_name: model_name.to_owned(),
+        provider: provider.prefix.to_owned(),
+        upstream_model: upstream.to_owned(),
+        base_model: None,
+        dialect: provider.dialect,
+        api_base: base,
+        auth: provider.auth,
+        api_key: key,
+        api_version: None,
+        organization: None,
+        headers: Vec::new(),
+        prices: Vec::new(),
+        limits: ModelLimits::default(),
+        timeouts: ModelTimeouts {
+            total,
+            total_stream: total,
+        },
+        line: 0,
+    }
+}

@@ -1,0 +1,326 @@
+//! The file as a tree of nodes that remember their line and the text of their scalars.
+//!
+//! Built from parser events and not through serde: a price must keep its digits, every error its line,
+//! and all errors must be told at once, where a deserialiser stops at the first.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+/// Bounds against files that would blow up when read: anchors multiply, nesting recurses.
+const NODES_MAX: usize = 100_000;
+const DEPTH_MAX: usize = 64;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// From 1.
+    pub line: usize,
+    pub value: Value,
+    /// Nodes below and including this one, aliases counted in full.
+    size: usize,
+    /// Levels below and including this one.
+    depth: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    Scalar(String),
+    List(Vec<Rc<Node>>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub key: String,
+    pub line: usize,
+    pub value: Rc<Node>,
+}
+
+/// What is wrong with the text as YAML.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub line: usize,
+    pub message: String,
+    /// Key path within the document where one is known.
+    pub path: String,
+}
+
+/// An open list or mapping.
+enum Open {
+    List {
+        line: usize,
+        anchor: usize,
+        items: Vec<Rc<Node>>,
+    },
+    Map {
+        line: usize,
+        anchor: usize,
+        entries: Vec<Entry>,
+        key: Option<(String, usize)>,
+    },
+}
+
+impl Node {
+    pub fn map(&self) -> Option<&[Entry]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.map()?.iter().find(|entry| entry.key == key)
+    }
+
+    fn new(line: usize, value: Value) -> Self {
+        let (size, depth) = match &value {
+            Value::Null | Value::Scalar(_) => (0, 0),
+            Value::List(items) => measure(items.iter()),
+            Value::Map(entries) => measure(entries.iter().map(|entry| &entry.value)),
+        };
+        Self {
+            line,
+            value,
+            size: size.saturating_add(1),
+            depth: depth + 1,
+        }
+    }
+}
+
+fn measure<'a>(children: impl Iterator<Item = &'a Rc<Node>>) -> (usize, usize) {
+    children.fold((0, 0), |(size, depth), child| {
+        (size.saturating_add(child.size), depth.max(child.depth))
+    })
+}
+
+/// Reads the first document of `text`. An empty one is `Null`. Duplicate keys are collected in `faults`.
+///
+/// # Errors
+/// The first thing that is not YAML, with its line.
+pub(crate) fn read(text: &str, faults: &mut Vec<Fault>) -> Result<Rc<Node>, Fault> {
+    let mut builder = Builder {
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        root: None,
+        faults,
+    };
+    // A byte order mark is not part of the document.
+    let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut documents = 0;
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| Fault {
+            line: error.marker().line(),
+            // Fixed texts of the parser, apart from one that quotes a single character.
+            message: format!("not valid YAML: {}", error.info()),
+            path: String::new(),
+        })?;
+        let line = span.start.line().max(1);
+        match event {
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    return Err(fault(
+                        line,
+                        "a second document begins here (`---`); the file must hold one",
+                    ));
+                }
+            }
+            Event::StreamEnd => break,
+            event => builder.take(event, line)?,
+        }
+    }
+    Ok(builder
+        .root
+        .unwrap_or_else(|| Rc::new(Node::new(1, Value::Null))))
+}
+
+fn fault(line: usize, message: &str) -> Fault {
+    Fault {
+        line,
+        message: message.to_owned(),
+        path: String::new(),
+    }
+}
+
+struct Builder<'a> {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Rc<Node>>,
+    root: Option<Rc<Node>>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Fault> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text =
+                    style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.suffix == "str");
+                let null = !is_text && matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL");
+                let value = if null {
+                    Value::Null
+                } else {
+                    Value::Scalar(text.into_owned())
+                };
+                let in_key_place = matches!(self.open.last(), Some(Open::Map { key: None, .. }));
+                if let (true, Value::Null) = (in_key_place, &value) {
+                    return Err(fault(line, "an empty key"));
+                }
+                self.place(Rc::new(Node::new(line, value)), anchor, line)
+            }
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                let node = node.ok_or_else(|| fault(line, "an alias inside of its own anchor"))?;
+                self.place(node, 0, line)
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.deeper(line)?;
+                self.open.push(Open::List {
+                    line,
+                    anchor,
+                    items: Vec::new(),
+                });
+                Ok(())
+            }
+            Event::MappingStart(anchor, _) => {
+                self.deeper(line)?;
+                self.open.push(Open::Map {
+                    line,
+                    anchor,
+                    entries: Vec::new(),
+                    key: None,
+                });
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(closed) = self.open.pop() else {
+                    return Ok(());
+                };
+                let (line, anchor, value) = match closed {
+                    Open::List {
+                        line,
+                        anchor,
+                        items,
+                    } => (line, anchor, Value::List(items)),
+                    Open::Map {
+                        line,
+                        anchor,
+                        entries,
+                        ..
+                    } => (line, anchor, Value::Map(entries)),
+                };
+                self.place(Rc::new(Node::new(line, value)), anchor, line)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn deeper(&self, line: usize) -> Result<(), Fault> {
+        if self.open.len() >= DEPTH_MAX {
+            Err(fault(line, "nested too deeply"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Puts a finished node where it belongs.
+    fn place(&mut self, node: Rc<Node>, anchor: usize, line: usize) -> Result<(), Fault> {
+        if node.size > NODES_MAX || node.depth > DEPTH_MAX {
+            return Err(fault(line, "too large once its anchors are expanded"));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        let here = self.path();
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::List { items, .. }) => items.push(node),
+            Some(Open::Map { entries, key, .. }) => match key.take() {
+                None => match &node.value {
+                    Value::Scalar(text) => *key = Some((text.clone(), line)),
+                    _ => return Err(fault(line, "a key that is a list or a mapping")),
+                },
+                Some((name, key_line)) if name == "<<" => merge(entries, &node, key_line)?,
+                Some((name, key_line)) => {
+                    // A key merged in with `<<` gives way; it stands on an earlier, negative place.
+                    if let Some(first) = entries.iter().find(|entry| entry.key == name) {
+                        if first.line != 0 {
+                            self.faults.push(Fault {
+                                line: key_line,
+                                message: format!("the key is already set on line {}", first.line),
+                                path: join(&here, &name),
+                            });
+                        }
+                        entries.retain(|entry| entry.key != name);
+                    }
+                    entries.push(Entry {
+                        key: name,
+                        line: key_line,
+                        value: node,
+                    });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Path of the innermost open collection.
+    fn path(&self) -> String {
+        self.open
+            .iter()
+            .enumerate()
+            .fold(String::new(), |path, (at, open)| {
+                let innermost = at + 1 == self.open.len();
+                match open {
+                    Open::List { items, .. } if !innermost => format!("{path}[{}]", items.len()),
+                    Open::Map {
+                        key: Some((key, _)),
+                        ..
+                    } if !innermost => join(&path, key),
+                    _ => path,
+                }
+            })
+    }
+}
+
+/// `<<: *anchor`: the anchor's entries, where the mapping has none of its own. They carry line 0
+/// until [`Entry::line`] is asked for by a message, which then names the value's line.
+fn merge(entries: &mut Vec<Entry>, node: &Node, line: usize) -> Result<(), Fault> {
+    match &node.value {
+        Value::Map(merged) => {
+            for entry in merged {
+                if !entries.iter().any(|own| own.key == entry.key) {
+                    entries.push(Entry {
+                        key: entry.key.clone(),
+                        line: 0,
+                        value: Rc::clone(&entry.value),
+                    });
+                }
+            }
+            Ok(())
+        }
+        Value::List(items) => items.iter().try_for_each(|item| merge(entries, item, line)),
+        _ => Err(fault(line, "`<<` takes a mapping or a list of mappings")),
+    }
+}
+
+/// `a` and `b` as one path.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    // A key with unusual characters is quoted so that the path stays readable.
+    let plain = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_-*/".contains(&b));
+    let key = if plain {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    };
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}

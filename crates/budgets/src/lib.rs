@@ -1,1 +1,106 @@
-//! budgets
+//! Holds and spend: what may still be spent, and by whom.
+//!
+//! A call reserves its worst case on every scope it belongs to, in one step, all or none; when it ends
+//! its hold shrinks to the actual cost; and the budget lane, reading the log, turns that into spend.
+//! **`used + held <= limit` holds at every instant.** State here is a projection of the log: it may be
+//! thrown away and restored, and until that is done hard budgets refuse.
+//!
+//! ```text
+//!            finish(actual)             settle(last)
+//!   open ───────────────────► finished ─────────────► gone, `used` has it
+//!    │ release / sweep                                   ▲
+//!    ├──────────► gone           settle(last)            │ finish: gives back the slot only
+//!    └─────────────────────────► settled ────────────────┘
+//! ```
+//!
+//! Never reads a clock: every instant is an argument. Never prices anything: amounts come in.
+
+use async_trait::async_trait;
+use schemas::{Identity, Micros, NanoUsd, RequestId, Text};
+
+pub mod conformance;
+mod error;
+mod limits;
+pub mod measure;
+mod memory;
+mod refusal;
+mod request;
+mod settlement;
+
+pub use error::Error;
+pub use memory::Memory;
+pub use refusal::{LimitType, Refusal};
+pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
+pub use settlement::{Advance, Delta, HoldSettled, Restored, RestoredWindow, Settled, Settlement};
+
+/// The state of all budgets, wherever it is kept. Each backend passes [`conformance`].
+#[async_trait]
+pub trait Budgets: Send + Sync {
+    /// Holds an amount, a request, its tokens and a slot on all scopes in one step, or on none.
+    ///
+    /// Asking again with a hold id that stands changes nothing and answers what was granted.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was taken.
+    async fn reserve(&self, request: &Reserve<'_>) -> Result<Granted, Refusal>;
+
+    /// The call is over: the hold shrinks (or, if the worst case was none, grows) to `actual` and counts
+    /// as spend, its slot comes back, its tokens are corrected to `tokens`. It stands until the lane
+    /// settles it. After a settlement that came first, only slot and tokens are given back.
+    ///
+    /// Answers the spend of each scope of the reservation, in its order, this call included; nothing for
+    /// a hold that is unknown (expired, or reserved before a restart). A repetition changes nothing.
+    async fn finish(
+        &self,
+        hold: RequestId,
+        actual: NanoUsd,
+        tokens: u64,
+        now: Micros,
+    ) -> Vec<NanoUsd>;
+
+    /// The call never happened: everything it took is given back, the counted request too. Does nothing
+    /// to a hold that is finished.
+    async fn release(&self, hold: RequestId);
+
+    /// Turns a folded batch of the log into spend: adds to `used`, takes the same off the holds, and
+    /// moves the high-water marks, in one step, so `used + held` never jumps. A replay is a no-op.
+    ///
+    /// # Errors
+    /// [`Error::Fence`] when the batch does not start at the marks: read on from those of the answer.
+    async fn settle(&self, batch: &Settlement) -> Result<Settled, Error>;
+
+    /// Spend of budget windows, each known by budget name and first instant. Zero where nothing is known.
+    ///
+    /// # Errors
+    /// The backend cannot be reached.
+    async fn spend(&self, windows: &[(Text, Micros)]) -> Result<Vec<Spend>, Error>;
+
+    /// The last usage event per (source, partition) that has been settled.
+    ///
+    /// # Errors
+    /// The backend cannot be reached.
+    async fn marks(&self) -> Result<Vec<Identity>, Error>;
+
+    /// Replaces all spend and marks by absolute values, so doing it twice changes nothing. Holds that
+    /// stand stay. Hard budgets refuse from here to [`open`](Self::open).
+    ///
+    /// # Errors
+    /// The backend cannot be reached.
+    async fn restore(&self, state: &Restored) -> Result<(), Error>;
+
+    /// The log after the restored marks is settled too: from now on hard budgets admit.
+    ///
+    /// # Errors
+    /// The backend cannot be reached.
+    async fn open(&self) -> Result<(), Error>;
+
+    /// Drops open holds past their time and gives back their slots; forgets windows long past. To be
+    /// called about once a second. Answers how many holds expired.
+    async fn sweep(&self, now: Micros) -> u64;
+
+    /// Whether hard budgets admit.
+    fn ready(&self) -> bool;
+
+    /// Counters since start and gauges of now, for metrics.
+    fn stats(&self) -> Stats;
+}

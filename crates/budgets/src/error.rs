@@ -1,0 +1,24 @@
+//! What can go wrong with budget state, apart from a refusal (which is an answer, see [`crate::Refusal`]).
+
+use schemas::{Identity, Text};
+
+/// Errors of the budget state.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The batch begins elsewhere than where the last one ended: another consumer was here, or the state
+    /// was rolled back. Nothing was changed.
+    #[error("the batch does not follow on what was settled: {} marks stand", marks.len())]
+    Fence {
+        /// The last settled event per (source, partition).
+        marks: Vec<Identity>,
+    },
+    /// A batch without marks could be applied twice.
+    #[error("a settlement without high-water marks is refused: a replay of it would count twice")]
+    Unfenced,
+    /// A counter would pass 9.2 billion USD. Nothing was changed.
+    #[error("the counter of budget {budget} would pass its range")]
+    Overflow { budget: Text },
+    /// The backend is out of reach; asking again is safe.
+    #[error("budget state is unavailable: {0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,66 @@
+//! What the budget lane brings from the log.
+
+use schemas::{BudgetRef, Identity, NanoUsd, Partition, Pseq, RequestId, SourceId};
+
+/// A folded batch of usage events. Applied whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which events it is made of. At least one.
+    pub marks: Vec<Advance>,
+    /// Cost per budget window, each window once.
+    pub deltas: Vec<Delta>,
+    /// The holds that these events touch, in the order of the events.
+    pub holds: Vec<HoldSettled>,
+}
+
+/// The events `(from, to]` of one source and partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    pub source: SourceId,
+    pub partition: Partition,
+    /// The last event before the batch; 0 at the beginning.
+    pub from: Pseq,
+    /// The last event of the batch.
+    pub to: Pseq,
+}
+
+/// What is added to one window. Negative for a correction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    pub budget: BudgetRef,
+    pub amount: NanoUsd,
+}
+
+/// What one event does to its hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldSettled {
+    pub hold: RequestId,
+    /// The event's cost: the hold shrinks by it, never below zero.
+    pub amount: NanoUsd,
+    /// The last event of its call: what is left of the hold goes.
+    pub last: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Applied,
+    /// All of it had been settled before; nothing changed.
+    Repeated,
+}
+
+/// Absolute state, summed up from the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Every other window is zero.
+    pub windows: Vec<RestoredWindow>,
+    /// The last event per (source, partition) that the sums contain.
+    pub marks: Vec<Identity>,
+}
+
+/// Spend of one window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredWindow {
+    pub budget: BudgetRef,
+    pub used: NanoUsd,
+}

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use crate::error::{ConfigError, Warning};
 use crate::expand::{Env, expand};
-use crate::kind::{Effect, Kind, Setting};
+use crate::kind::{Effect, Kind, Setting, parse_bool};
 use crate::known;
 use crate::tree::{Node, Value, join};
 
@@ -172,7 +172,7 @@ fn section(
             Effect::Judged => false,
             Effect::NotYet(reason) | Effect::NeverHonoured(reason) => {
                 // Below a section that has no effect, saying so once is enough.
-                if active && !matches!(entry.value.value, Value::Null) {
+                if active && says_something(context, &entry.value, &setting.kind) {
                     context.warn(line, &path, reason);
                 }
                 false
@@ -195,6 +195,20 @@ fn section(
                 "is required and not set",
             );
         }
+    }
+}
+
+/// Whether a setting without effect asks for anything: `null` and a plain `false` do not.
+fn says_something(context: &Context<'_>, node: &Node, kind: &Kind) -> bool {
+    match (&node.value, kind) {
+        (Value::Null, _) => false,
+        (Value::Scalar(text), Kind::Bool) => {
+            expand(text, context.env)
+                .ok()
+                .and_then(|text| parse_bool(&text))
+                != Some(false)
+        }
+        _ => true,
     }
 }
 
@@ -248,7 +262,7 @@ pub(crate) fn nearest<'c>(
 ) -> Option<&'c str> {
     let text = text.to_ascii_lowercase();
     candidates
-        .filter(|candidate| !candidate.is_empty())
+        .filter(|candidate| candidate.len().min(text.len()) >= 3)
         .map(|candidate| (strsim::damerau_levenshtein(&text, candidate), candidate))
         // A third of the letters may be wrong, in a short word one; or the end is missing.
         .filter(|(distance, candidate)| {

@@ -61,3 +61,47 @@ impl fmt::Display for Warning {
         write!(f, "{}: {}", self.path, self.reason)
     }
 }
+
+/// The warnings in groups, one line each: what stands many times in a file is told once, with its count.
+#[must_use]
+pub fn summary(warnings: &[Warning]) -> Vec<String> {
+    let mut groups: Vec<(String, &Warning, usize)> = Vec::new();
+    for warning in warnings {
+        let path = without_indices(&warning.path);
+        match groups
+            .iter_mut()
+            .find(|(known, first, _)| *known == path && first.reason == warning.reason)
+        {
+            Some((_, _, count)) => *count += 1,
+            None => groups.push((path, warning, 1)),
+        }
+    }
+    let line = |warning: &Warning| {
+        if warning.line == 0 {
+            String::new()
+        } else {
+            format!("line {}: ", warning.line)
+        }
+    };
+    groups
+        .into_iter()
+        .map(|(path, first, count)| match count {
+            1 => format!("{}{first}", line(first)),
+            _ => format!("{}{path} ({count} times): {}", line(first), first.reason),
+        })
+        .collect()
+}
+
+/// `model_list[3].litellm_params.rpm` as `model_list[].litellm_params.rpm`.
+fn without_indices(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        inside = inside && c != ']';
+        if !inside {
+            out.push(c);
+        }
+        inside = inside || c == '[';
+    }
+    out
+}

@@ -35,13 +35,9 @@ fn write(out: &mut String, loaded: &Loaded) -> std::fmt::Result {
             "without effect, or not as written ({})",
             loaded.warnings.len()
         )?;
-        loaded
-            .warnings
+        crate::summary(&loaded.warnings)
             .iter()
-            .try_for_each(|warning| match warning.line {
-                0 => writeln!(out, "  {warning}"),
-                line => writeln!(out, "  line {line}: {warning}"),
-            })
+            .try_for_each(|line| writeln!(out, "  {line}"))
     }
 }
 

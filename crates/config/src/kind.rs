@@ -168,7 +168,7 @@ const SECONDS_MAX: f64 = 315_360_000.0;
 pub(crate) fn parse_seconds(text: &str) -> Option<Duration> {
     if let Some(number) = DecimalText::new(text) {
         let seconds = number.to_f64();
-        let in_range = seconds >= 0.001 && seconds <= SECONDS_MAX;
+        let in_range = (0.001..=SECONDS_MAX).contains(&seconds);
         return in_range.then(|| Duration::from_secs_f64(seconds));
     }
     parse_span(text).filter(|span| span.as_secs_f64() <= SECONDS_MAX)

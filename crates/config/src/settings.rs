@@ -232,7 +232,7 @@ impl Server {
 }
 
 impl Config {
-    /// The deployments behind a name: those of that very name, else those of the most specific
+    /// The deployments behind a name, by a walk over all of them: those of that very name, else those of the most specific
     /// pattern; each with its upstream model.
     #[must_use]
     pub fn deployments(&self, requested: &str) -> Vec<(&ModelEntry, String)> {

@@ -112,11 +112,25 @@ pub(crate) fn read(text: &str, faults: &mut Vec<Fault>) -> Result<Rc<Node>, Faul
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| Fault {
-            line: error.marker().line(),
+        let (event, span) = event.map_err(|error| {
+            let line = error.marker().line();
+            // A frequent cause: in `{a: ${B}}` the second brace opens a mapping.
+            let bare = text
+                .lines()
+                .nth(line.saturating_sub(1))
+                .is_some_and(|line| line.contains(" ${"));
+            let hint = if bare {
+                "; put quotes around \"${NAME}\""
+            } else {
+                ""
+            };
             // Fixed texts of the parser, apart from one that quotes a single character.
-            message: format!("not valid YAML: {}", error.info()),
-            path: String::new(),
+            let message = format!("not valid YAML: {}{hint}", error.info());
+            Fault {
+                line,
+                message,
+                path: String::new(),
+            }
         })?;
         let line = span.start.line().max(1);
         match event {
@@ -313,10 +327,11 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = key
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"_-*/".contains(&b));
-    let key = if plain {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
+    let key = match key {
+        // A provider key that slipped into the place of a name.
+        secret if secret.starts_with("sk-") => "\"sk-…\"".to_owned(),
+        key if plain => key.to_owned(),
+        key => format!("{key:?}"),
     };
     if path.is_empty() {
         key

@@ -2,8 +2,7 @@
 
 use crate::expand::Env;
 use crate::providers::{self, PROVIDERS};
-use crate::resolve::master_from;
-use crate::resolve_models::plain_entry;
+use crate::resolve::{master_from, plain_entry};
 use crate::{Config, ConfigError, ConfigErrors, Dialect, Loaded, ModelEntry, Secret};
 
 /// The configuration of a start without a file. `model` is `--model`: only that one is served.

@@ -22,6 +22,8 @@ fn said(text: &str) -> String {
 const PLACES: &[&str] = &[
     "model_list: SECRET",
     "model_list: [SECRET]",
+    "general_settings: {sk-SECRET: 1}",
+    "sk-SECRET: 1",
     "model_list: [{model_name: a, litellm_params: SECRET}]",
     "model_list: [{model_name: a, litellm_params: {model: SECRET}}]",
     "model_list: [{model_name: a, litellm_params: {model: openai/x, api_key: SECRET, timeout: SECRET}}]",

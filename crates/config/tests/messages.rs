@@ -167,6 +167,7 @@ fn duplicate_keys_and_bad_yaml_are_errors_with_lines() {
             .iter()
             .any(|error| error.contains("second document"))
     );
+    assert!(fails("general_settings: {master_key: ${X}}\n")[0].contains("put quotes around"));
     assert!(fails("a: *nowhere\n")[0].contains("not valid YAML"));
 }
 
@@ -598,4 +599,53 @@ fn aliases_and_table_agree() {
         }
     }
     assert!(config::reference().lines().count() > 500);
+}
+
+/// A setting of a thousand deployments is warned about once.
+#[test]
+fn warnings_are_told_in_groups() {
+    let entry = "- {model_name: m, litellm_params: {model: openai/x, rpm: 5}}\n";
+    let loaded = load(&format!(
+        "model_list:\n{}litellm_settings: {{drop_params: false}}\n",
+        entry.repeat(1000)
+    ));
+    assert_eq!(loaded.warnings.len(), 1999);
+    let lines = config::summary(&loaded.warnings);
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0].starts_with("line 2: model_list[].litellm_params.rpm (1000 times): "),
+        "{lines:?}"
+    );
+}
+
+/// An address in the environment is used, and must be one.
+#[test]
+fn addresses_of_the_environment() {
+    let env = |name: &str| match name {
+        "OPENAI_API_KEY" => Some("k".to_owned()),
+        "OPENAI_BASE_URL" => Some("https://proxy/v1/".to_owned()),
+        "OLLAMA_API_BASE" => Some("hunter2".to_owned()),
+        _ => None,
+    };
+    let loaded = parse(MODEL, "f.yaml", &env).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(loaded.config.models[0].api_base, "https://proxy/v1");
+    let errors = parse(
+        "model_list: [{model_name: a, litellm_params: {model: ollama/x}}]\n",
+        "f.yaml",
+        &env,
+    )
+    .expect_err("no URL")
+    .to_string();
+    assert!(
+        errors.contains("OLLAMA_API_BASE is not a URL") && !errors.contains("hunter2"),
+        "{errors}"
+    );
+    let found = config::providers_from_env(&env);
+    assert_eq!(
+        found
+            .iter()
+            .map(|model| model.model_name.as_str())
+            .collect::<Vec<_>>(),
+        ["openai/*"]
+    );
 }

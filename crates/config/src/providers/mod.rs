@@ -7,6 +7,7 @@ pub use table::PROVIDERS;
 
 use crate::check::nearest;
 use crate::expand::Env;
+use crate::kind::Kind;
 use crate::{AuthScheme, Dialect};
 
 /// `api-version` that is sent to Azure when the file names none.
@@ -66,12 +67,17 @@ impl Provider {
     /// # Errors
     /// What is missing, to be said after the path.
     pub(crate) fn base_from(&self, env: Env<'_>) -> Result<String, String> {
-        if let Some(base) = self
-            .base_env
-            .iter()
-            .find_map(|name| env(name).filter(|base| !base.trim().is_empty()))
-        {
-            return Ok(self.complete(base.trim()));
+        let set =
+            |name: &&'static str| Some((*name, env(name).filter(|base| !base.trim().is_empty())?));
+        if let Some((name, base)) = self.base_env.iter().find_map(set) {
+            let base = base.trim();
+            if !Kind::Url.accepts(base) {
+                return Err(format!(
+                    "the environment variable {name} is not {}",
+                    Kind::Url.expected()
+                ));
+            }
+            return Ok(self.complete(base));
         }
         if self.base_url.is_empty() {
             let variables = match self.base_env {

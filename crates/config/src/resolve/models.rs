@@ -16,7 +16,6 @@ use crate::{AuthScheme, DecimalText, Secret};
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
     let defaults = default_timeouts(root, timeouts);
     let mut models: Vec<ModelEntry> = Vec::new();
-    let mut first_of: HashMap<String, usize> = HashMap::new();
     let mut ids: HashMap<String, String> = HashMap::new();
     for item in root.at("model_list").items() {
         let Some(mut entry) = entry(&item, defaults) else {
@@ -33,13 +32,11 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
             entry.deployment_id = format!("{}-{}", entry.deployment_id, nth.unwrap_or_default());
         }
         ids.insert(entry.deployment_id.clone(), item.path.clone());
-        match first_of.get(&entry.model_name) {
-            Some(line) => item.warn(format!(
-                "another deployment of this name stands on line {line}; choosing among several does not take effect yet, the first is called"
-            )),
-            None => {
-                first_of.insert(entry.model_name.clone(), entry.line);
-            }
+        if models
+            .iter()
+            .any(|other| other.model_name == entry.model_name)
+        {
+            item.warn("another deployment of a name above; choosing among several does not take effect yet, the first is called");
         }
         models.push(entry);
     }

@@ -40,6 +40,8 @@ pub enum Error {
     EmptySpan { provider: Text, model: Text },
     #[error("catalog version {got} cannot follow version {have}")]
     VersionOrder { have: u64, got: u64 },
+    #[error("price list, line {line}: {reason}")]
+    BadList { line: usize, reason: String },
     #[error("the price file cannot be read: {reason}")]
     BadImport { reason: String },
     #[error("unknown budget duration {word:?}: use {expected}")]

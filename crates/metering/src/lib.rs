@@ -4,6 +4,7 @@
 //! in as arguments. No float stands anywhere between a price and an amount.
 
 pub mod budget;
+mod builtin;
 mod catalog;
 mod cost;
 mod error;
@@ -11,6 +12,7 @@ pub mod import;
 mod price;
 mod window;
 
+pub use builtin::{builtin, read_prices};
 pub use catalog::{Catalog, PriceKey};
 pub use cost::{
     Bounds, Charge, Line, NotYet, Rated, Unpriced, affordable_output, affordable_output_within,

@@ -1,63 +1,51 @@
-//! One call's hold, and the counters of one budget window. Moves are of one hold on one window; taking
-//! them on all of a hold's windows together is [`super::state`]'s.
+//! One call's hold and the counters of one budget window: the rules' [`Hold`](budget::Hold) and
+//! [`Account`](budget::Account) with what the lookup needs around them.
 
-use schemas::Micros;
+use metering::budget::{self, Change};
+use schemas::{Micros, NanoUsd};
 
 use super::keyed::Slot;
 
-/// Counters of one budget window, nano-USD.
+/// Counters of one budget window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Purse {
-    pub used: i64,
-    pub open: i64,
-    pub finished: i64,
+    pub account: budget::Account,
     /// Holds that point here: while there are any it is not forgotten.
     pub holds: u32,
     pub ends: Micros,
     /// The hard limit that a reservation came with last; for the count of windows over it only.
-    pub limit: Option<i64>,
+    pub limit: Option<NanoUsd>,
 }
 
 impl Purse {
-    pub(super) const fn new(ends: Micros) -> Self {
+    pub(super) fn new(ends: Micros) -> Self {
         Self {
-            used: 0,
-            open: 0,
-            finished: 0,
+            account: budget::Account::default(),
             holds: 0,
             ends,
             limit: None,
         }
     }
 
-    pub(super) fn spend(&self) -> i64 {
-        self.used.saturating_add(self.finished)
-    }
-
-    /// Limit less everything taken; wide, since all of it may be near the range's end.
-    pub(super) fn left(&self, limit: i64) -> i128 {
-        i128::from(limit)
-            - i128::from(self.used)
-            - i128::from(self.open)
-            - i128::from(self.finished)
+    /// What calls in progress hold.
+    pub(super) const fn open(&self) -> NanoUsd {
+        self.account.held.saturating_sub(self.account.finished)
     }
 
     /// Whether every sum stays in range with `amount` more.
-    pub(super) fn has_room(&self, amount: i64) -> bool {
-        let all = [self.used.saturating_abs(), self.open, self.finished, amount];
+    pub(super) fn has_room(&self, amount: NanoUsd) -> bool {
+        let all = [
+            self.account.used.0.saturating_abs(),
+            self.account.held.0,
+            amount.0,
+        ];
         all.into_iter().try_fold(0_i64, i64::checked_add).is_some()
     }
-}
 
-/// How far a hold has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The call runs: worst case held, slot taken.
-    Open,
-    /// The call is over: actual cost held until the lane brings it.
-    Finished,
-    /// The lane was faster than the call: no money held, slot still taken.
-    Settled,
+    /// Takes a hold's change. What was used comes folded, with the batch.
+    pub(super) const fn apply(&mut self, change: Change) {
+        self.account.apply(Change { used: 0, ..change });
+    }
 }
 
 /// The counters of one scope.
@@ -127,15 +115,19 @@ impl Parts {
     }
 }
 
-/// A hold. The same amount stands on all of its purses.
+/// A hold: the same money stands on all of its purses.
 #[derive(Debug, Clone)]
-pub(super) struct Hold {
-    pub stage: Stage,
-    /// What stands now: of the worst case while open, of the actual cost when finished; nano-USD.
-    pub amount: i64,
-    /// What the lane has brought of it already, of a call with several attempts; nano-USD.
-    pub settled: i64,
+pub(super) struct Call {
+    pub money: budget::Hold,
+    /// Its slot is taken and its tokens are an estimate. Outlives the money when the lane is faster.
+    pub running: bool,
     pub tokens: u64,
-    pub expires: Micros,
     pub parts: Parts,
+}
+
+impl Call {
+    /// Nothing is left to wait for.
+    pub(super) fn is_over(&self) -> bool {
+        !self.running && self.money.phase() == budget::Phase::Gone
+    }
 }

@@ -1,14 +1,15 @@
 //! The counters and every move on them. Each move checks first and writes last, so that a refusal or an
 //! error leaves nothing half done; the caller holds the lock around one move.
 
-use schemas::{Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use metering::budget::{self, Phase};
+use schemas::{BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
 
-use super::hold::{Hold, Part, Parts, Purse, Stage};
+use super::hold::{Call, Part, Parts, Purse};
 use super::keyed::{Keyed, ReadyMap, Slot, hash_of};
 use crate::limits::{Gauge, Reached};
 use crate::{
-    Error, Granted, HoldSettled, Refusal, Reserve, Restored, RestoredWindow, Scope, ScopeState,
-    Settled, Settlement, Spend, Stats,
+    Advance, Delta, Error, Granted, HoldSettled, Refusal, Reserve, Restored, RestoredWindow, Scope,
+    ScopeState, Settled, Settlement, Spend, Stats,
 };
 
 /// A finished hold is money that is certainly spent, so it outlives its call's expiry by this: long enough
@@ -24,7 +25,7 @@ pub(super) struct State {
     pub ready: bool,
     purses: Keyed<Purse>,
     gauges: Keyed<Gauge>,
-    holds: ReadyMap<RequestId, Hold>,
+    calls: ReadyMap<RequestId, Call>,
     marks: ReadyMap<(SourceId, Partition), Pseq>,
     stats: Stats,
     /// No hold expires before this.
@@ -65,11 +66,13 @@ impl State {
         hashes: impl Fn(usize, &Scope) -> Hashes,
         mut scopes: Vec<ScopeState>,
     ) -> Result<Granted, Refusal> {
-        if let Some(hold) = self.holds.get(&request.hold) {
-            let amount = NanoUsd(hold.amount);
-            let parts = hold.parts.iter().zip(request.scopes);
+        if let Some(call) = self.calls.get(&request.hold) {
+            let parts = call.parts.iter().zip(request.scopes);
             scopes.extend(parts.map(|(part, scope)| self.seen(part, scope)));
-            return Ok(Granted { amount, scopes });
+            return Ok(Granted {
+                amount: call.money.granted(),
+                scopes,
+            });
         }
         if !self.ready && request.scopes.iter().any(|scope| scope.limit.is_some()) {
             return Err(Refusal::Unavailable {
@@ -82,11 +85,12 @@ impl State {
             parts.push(part);
         }
         let amount = self.check(request, &parts)?;
+        let (money, change) = budget::Hold::reserve(amount, request.expires);
         for (part, scope) in parts.iter().zip(request.scopes) {
             if let Some(purse) = self.purses.get_mut(part.purse) {
-                purse.limit = scope.limit.map(|limit| limit.0);
+                (purse.limit, purse.ends) = (scope.limit, scope.window.end);
                 if !part.shares_purse {
-                    purse.open += amount;
+                    purse.apply(change);
                     purse.holds += 1;
                 }
             }
@@ -102,31 +106,25 @@ impl State {
                 .zip(request.scopes)
                 .map(|(part, scope)| self.seen(part, scope)),
         );
-        let hold = Hold {
-            stage: Stage::Open,
-            amount,
-            settled: 0,
+        let call = Call {
+            money,
+            running: true,
             tokens: request.tokens,
-            expires: request.expires,
             parts,
         };
-        self.holds.insert(request.hold, hold);
+        self.calls.insert(request.hold, call);
         self.stats.open += 1;
         self.quiet_until = self.quiet_until.min(request.expires);
-        Ok(Granted {
-            amount: NanoUsd(amount),
-            scopes,
-        })
+        Ok(Granted { amount, scopes })
     }
 
     /// The counters of a scope, made when there are none.
     fn locate(&mut self, scope: &Scope, hashes: Hashes, now: Micros, before: &Parts) -> Part {
         let window = scope.window;
+        let new = || Purse::new(window.end);
         let purse = self
             .purses
-            .find_or_insert(hashes.purse, &scope.budget, window.start, || {
-                Purse::new(window.end)
-            });
+            .find_or_insert(hashes.purse, &scope.budget, window.start, new);
         let mut minute = 0;
         let mut slot = Slot::NONE;
         if is_metered(scope) {
@@ -147,33 +145,34 @@ impl State {
         }
     }
 
-    /// How much all scopes grant, or the refusal that lasts longest.
-    fn check(&self, request: &Reserve<'_>, parts: &Parts) -> Result<i64, Refusal> {
-        let wanted = request.amount.0.max(0);
-        let least = request.least.0.clamp(0, wanted);
-        let mut grant = i128::from(wanted);
-        let (mut rate, mut by_holds) = (None, None);
+    /// How much all scopes grant, or the refusal that lasts longest: spend, a rate, open holds.
+    fn check(&self, request: &Reserve<'_>, parts: &Parts) -> Result<NanoUsd, Refusal> {
+        let purses = || {
+            parts
+                .iter()
+                .map(|part| self.purses.get(part.purse))
+                .zip(request.scopes)
+        };
+        if purses().any(|(purse, _)| purse.is_some_and(|purse| !purse.has_room(request.amount))) {
+            return Err(Refusal::Unavailable {
+                reason: "a spend counter is at the end of its range",
+            });
+        }
+        let rooms = purses().map(|(purse, scope)| purse?.account.room(scope.limit));
+        let grant = budget::grant(request.amount, request.least, rooms);
+        let least = request
+            .least
+            .clamp(NanoUsd::ZERO, request.amount.max(NanoUsd::ZERO));
+        let short = || purses().filter_map(|(purse, scope)| refusal_of(purse?, scope, least));
+        let by_holds =
+            |refusal: &Refusal| matches!(refusal, Refusal::Budget { by_holds: true, .. });
+        if grant.is_err()
+            && let Some(refusal) = short().find(|refusal| !by_holds(refusal))
+        {
+            return Err(refusal);
+        }
         for (part, scope) in parts.iter().zip(request.scopes) {
-            if let Some(purse) = self.purses.get(part.purse) {
-                if !purse.has_room(wanted) {
-                    return Err(Refusal::Unavailable {
-                        reason: "a spend counter is at the end of its range",
-                    });
-                }
-                if let Some(limit) = scope.limit {
-                    let left = purse.left(limit.0);
-                    if left < i128::from(least) {
-                        let refusal = refusal_of(purse, scope, limit, least);
-                        if !matches!(refusal, Refusal::Budget { by_holds: true, .. }) {
-                            return Err(refusal);
-                        }
-                        by_holds = by_holds.or(Some(refusal));
-                    }
-                    grant = grant.min(left);
-                }
-            }
-            if rate.is_none()
-                && let Some(gauge) = self.gauges.get(part.gauge)
+            if let Some(gauge) = self.gauges.get(part.gauge)
                 && let Err(reached) = gauge.check(scope, request.tokens, request.now)
             {
                 let Reached {
@@ -183,7 +182,7 @@ impl State {
                     resets_at,
                 } = reached;
                 let (kind, id) = (scope.kind, scope.id.clone());
-                rate = Some(Refusal::Rate {
+                return Err(Refusal::Rate {
                     kind,
                     id,
                     limit_type,
@@ -193,23 +192,22 @@ impl State {
                 });
             }
         }
-        match rate.or(by_holds) {
-            Some(refusal) => Err(refusal),
-            // Between `least` and `wanted`, both i64.
-            None => Ok(grant as i64),
+        match (grant, short().next()) {
+            (Ok(amount), _) => Ok(amount),
+            (Err(_), Some(refusal)) => Err(refusal),
+            // `grant` and `refusal_of` ask the same question of the same numbers.
+            (Err(_), None) => Err(Refusal::Unavailable {
+                reason: "budgets changed during the check",
+            }),
         }
     }
 
     fn seen(&self, part: &Part, scope: &Scope) -> ScopeState {
         let purse = self.purses.get(part.purse);
         let gauge = self.gauges.get(part.gauge);
-        let left = |purse: &Purse| {
-            let clamp = |left: i128| left.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
-            scope.limit.map(|limit| NanoUsd(clamp(purse.left(limit.0))))
-        };
         ScopeState {
-            spend: NanoUsd(purse.map_or(0, Purse::spend)),
-            left: purse.and_then(left),
+            spend: purse.map_or(NanoUsd::ZERO, |purse| purse.account.spend()),
+            left: purse.and_then(|purse| purse.account.room(scope.limit)),
             rpm_left: gauge.and_then(|gauge| gauge.rpm_left(scope.rpm)),
             tpm_left: gauge.and_then(|gauge| gauge.tpm_left(scope.tpm)),
             rate_resets_at: gauge.map_or(Micros(i64::MAX), Gauge::resets_at),
@@ -217,78 +215,81 @@ impl State {
     }
 
     pub(super) fn finish(&mut self, id: RequestId, actual: NanoUsd, tokens: u64) -> Vec<NanoUsd> {
-        let Some(hold) = self.holds.get_mut(&id) else {
+        let Some(call) = self.calls.get_mut(&id) else {
             return Vec::new();
         };
-        if hold.stage != Stage::Finished {
-            for (slot, minute) in hold.parts.gauges() {
+        if std::mem::take(&mut call.running) {
+            for (slot, minute) in call.parts.gauges() {
                 if let Some(gauge) = self.gauges.get_mut(slot) {
-                    gauge.finish(minute, hold.tokens, tokens);
+                    gauge.finish(minute, call.tokens, tokens);
                 }
             }
         }
-        if hold.stage == Stage::Open {
-            let still_due = actual.0.saturating_sub(hold.settled).max(0);
-            if still_due > hold.amount {
-                self.stats.cost_over_hold += 1;
-            }
-            for slot in hold.parts.purses() {
-                if let Some(purse) = self.purses.get_mut(slot) {
-                    purse.open -= hold.amount;
-                    // Saturates only past 9.2 billion USD.
-                    purse.finished = purse.finished.saturating_add(still_due);
-                }
-            }
-            hold.amount = still_due;
-            hold.stage = Stage::Finished;
+        if call.money.phase() == Phase::Open {
+            let before = call.money.amount();
+            let change = call.money.finish(actual);
+            self.stats.cost_over_hold += u64::from(call.money.amount() > before);
             self.stats.open -= 1;
             self.stats.finished += 1;
+            for slot in call.parts.purses() {
+                if let Some(purse) = self.purses.get_mut(slot) {
+                    purse.apply(change);
+                }
+            }
         }
-        let parts = hold.parts.iter();
-        let spend = parts
-            .map(|part| NanoUsd(self.purses.get(part.purse).map_or(0, Purse::spend)))
-            .collect();
-        if hold.stage == Stage::Settled {
-            self.remove(id);
-        }
+        let spend = |part: &Part| {
+            self.purses
+                .get(part.purse)
+                .map_or(NanoUsd::ZERO, |purse| purse.account.spend())
+        };
+        let spend = call.parts.iter().map(spend).collect();
+        self.forget_if_over(id);
         spend
     }
 
     pub(super) fn release(&mut self, id: RequestId) {
-        let Some(hold) = self
-            .holds
-            .get(&id)
-            .filter(|hold| hold.stage != Stage::Finished)
-        else {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.running) else {
             return;
         };
-        for (slot, minute) in hold.parts.gauges() {
+        for (slot, minute) in call.parts.gauges() {
             if let Some(gauge) = self.gauges.get_mut(slot) {
-                gauge.undo(minute, hold.tokens);
+                gauge.undo(minute, call.tokens);
             }
         }
-        self.remove(id);
+        self.drop_call(id);
     }
 
-    /// Takes a hold off its windows. Its gauges are the caller's.
-    fn remove(&mut self, id: RequestId) {
-        let Some(hold) = self.holds.remove(&id) else {
+    /// Gives back what a call holds, and forgets it. Its gauges are the caller's.
+    fn drop_call(&mut self, id: RequestId) {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        for slot in hold.parts.purses() {
+        call.running = false;
+        match call.money.phase() {
+            Phase::Open => self.stats.open -= 1,
+            Phase::Finished => self.stats.finished -= 1,
+            Phase::Gone => {}
+        }
+        // Settling nothing as the last record takes what is left, of a finished call too.
+        let change = call.money.settle(NanoUsd::ZERO, true);
+        for slot in call.parts.purses() {
             if let Some(purse) = self.purses.get_mut(slot) {
-                purse.holds -= 1;
-                match hold.stage {
-                    Stage::Open => purse.open -= hold.amount,
-                    Stage::Finished => purse.finished -= hold.amount,
-                    Stage::Settled => {}
-                }
+                purse.apply(change);
             }
         }
-        match hold.stage {
-            Stage::Open => self.stats.open -= 1,
-            Stage::Finished => self.stats.finished -= 1,
-            Stage::Settled => {}
+        self.forget_if_over(id);
+    }
+
+    fn forget_if_over(&mut self, id: RequestId) {
+        if !self.calls.get(&id).is_some_and(Call::is_over) {
+            return;
+        }
+        if let Some(call) = self.calls.remove(&id) {
+            for slot in call.parts.purses() {
+                if let Some(purse) = self.purses.get_mut(slot) {
+                    purse.holds -= 1;
+                }
+            }
         }
     }
 
@@ -296,55 +297,37 @@ impl State {
         if batch.marks.is_empty() {
             return Err(Error::Unfenced);
         }
-        let stands = |state: &Self, mark: &crate::Advance| {
-            state
-                .marks
-                .get(&(mark.source, mark.partition))
-                .copied()
-                .unwrap_or(Pseq(0))
+        let stands = |mark: &Advance| {
+            let key = (mark.source, mark.partition);
+            self.marks.get(&key).copied().unwrap_or(Pseq(0))
         };
-        if batch.marks.iter().all(|mark| stands(self, mark) >= mark.to) {
+        if batch.marks.iter().all(|mark| stands(mark) >= mark.to) {
             return Ok(Settled::Repeated);
         }
-        if batch
-            .marks
-            .iter()
-            .any(|mark| stands(self, mark) != mark.from)
-        {
+        if batch.marks.iter().any(|mark| stands(mark) != mark.from) {
             return Err(Error::Fence {
                 marks: self.marks(),
             });
         }
-        for delta in &batch.deltas {
-            let used = self
-                .purses
-                .get_by_key(&delta.budget.budget, delta.budget.window_start);
-            if used
-                .map_or(0, |purse| purse.used)
-                .checked_add(delta.amount.0)
-                .is_none()
-            {
+        for Delta { budget, amount } in &batch.deltas {
+            let purse = self.purses.get_by_key(&budget.budget, budget.window_start);
+            let used = purse.map_or(0, |purse| purse.account.used.0);
+            if used.checked_add(amount.0).is_none() {
                 return Err(Error::Overflow {
-                    budget: delta.budget.budget.clone(),
+                    budget: budget.budget.clone(),
                 });
             }
         }
         for settled in &batch.holds {
             self.settle_hold(settled);
         }
-        for delta in &batch.deltas {
-            let window = &delta.budget;
-            let hash = hash_of(&window.budget, window.window_start);
-            let new = || Purse::new(window.window_end);
-            let slot = self
-                .purses
-                .find_or_insert(hash, &window.budget, window.window_start, new);
+        for Delta { budget, amount } in &batch.deltas {
+            let slot = self.window(budget);
             if let Some(purse) = self.purses.get_mut(slot) {
                 // In range, as checked above.
-                purse.used = purse.used.saturating_add(delta.amount.0);
-                if purse.limit.is_some_and(|limit| purse.left(limit) < 0) {
-                    self.stats.over_limit += 1;
-                }
+                purse.account.used = purse.account.used.saturating_add(*amount);
+                let room = purse.account.room(purse.limit);
+                self.stats.over_limit += u64::from(room.is_some_and(|room| room < NanoUsd::ZERO));
             }
         }
         for mark in &batch.marks {
@@ -354,43 +337,40 @@ impl State {
     }
 
     fn settle_hold(&mut self, settled: &HoldSettled) {
-        let Some(hold) = self.holds.get_mut(&settled.hold) else {
+        let Some(call) = self.calls.get_mut(&settled.hold) else {
             self.stats.settled_without_hold += 1;
             return;
         };
-        hold.settled = hold.settled.saturating_add(settled.amount.0);
-        let taken = if settled.last {
-            hold.amount
-        } else {
-            settled.amount.0.clamp(0, hold.amount)
-        };
-        hold.amount -= taken;
-        for slot in hold.parts.purses() {
-            if let Some(purse) = self.purses.get_mut(slot) {
-                match hold.stage {
-                    Stage::Open => purse.open -= taken,
-                    Stage::Finished => purse.finished -= taken,
-                    Stage::Settled => {}
-                }
-            }
-        }
-        match (settled.last, hold.stage) {
-            (true, Stage::Finished) => self.remove(settled.hold),
-            (true, Stage::Open) => {
-                hold.stage = Stage::Settled;
-                self.stats.open -= 1;
-            }
+        let before = call.money.phase();
+        let change = call.money.settle(settled.amount, settled.last);
+        match (before, call.money.phase()) {
+            (Phase::Open, Phase::Gone) => self.stats.open -= 1,
+            (Phase::Finished, Phase::Gone) => self.stats.finished -= 1,
             _ => {}
         }
+        for slot in call.parts.purses() {
+            if let Some(purse) = self.purses.get_mut(slot) {
+                purse.apply(change);
+            }
+        }
+        self.forget_if_over(settled.hold);
+    }
+
+    /// The counter of a window that the log names, made when there is none.
+    fn window(&mut self, window: &BudgetRef) -> Slot {
+        let hash = hash_of(&window.budget, window.window_start);
+        let new = || Purse::new(window.window_end);
+        self.purses
+            .find_or_insert(hash, &window.budget, window.window_start, new)
     }
 
     pub(super) fn spend(&self, name: &str, start: Micros) -> Spend {
         self.purses
             .get_by_key(name, start)
             .map_or_else(Spend::default, |purse| Spend {
-                used: NanoUsd(purse.used),
-                held: NanoUsd(purse.open),
-                finished: NanoUsd(purse.finished),
+                used: purse.account.used,
+                held: purse.open(),
+                finished: purse.account.finished,
             })
     }
 
@@ -408,16 +388,12 @@ impl State {
     pub(super) fn restore(&mut self, state: &Restored) {
         self.ready = false;
         for purse in self.purses.values_mut() {
-            purse.used = 0;
+            purse.account.used = NanoUsd::ZERO;
         }
         for RestoredWindow { budget, used } in &state.windows {
-            let hash = hash_of(&budget.budget, budget.window_start);
-            let new = || Purse::new(budget.window_end);
-            let slot = self
-                .purses
-                .find_or_insert(hash, &budget.budget, budget.window_start, new);
+            let slot = self.window(budget);
             if let Some(purse) = self.purses.get_mut(slot) {
-                purse.used = used.0;
+                purse.account.used = *used;
             }
         }
         self.marks = state
@@ -437,43 +413,36 @@ impl State {
             self.forget_at = now.plus_secs(FORGET_EVERY_S);
             self.purses
                 .retain(|purse| purse.holds > 0 || now < purse.ends.plus_secs(WINDOW_KEPT_S));
-            let used_by_holds = |gauge: &Gauge| !gauge.is_idle(now);
-            self.gauges.retain(used_by_holds);
+            self.gauges.retain(|gauge| !gauge.is_idle(now));
         }
         expired
     }
 
     fn expire(&mut self, now: Micros) -> u64 {
-        let ends = |hold: &Hold| match hold.stage {
-            Stage::Finished => hold.expires.plus_secs(FINISHED_KEPT_S),
-            Stage::Open | Stage::Settled => hold.expires,
+        let ends = |call: &Call| match call.money.phase() {
+            Phase::Finished => call.money.expires().plus_secs(FINISHED_KEPT_S),
+            Phase::Open | Phase::Gone => call.money.expires(),
         };
-        let gone: Vec<RequestId> = self
-            .holds
-            .iter()
-            .filter(|(_, hold)| ends(hold) <= now)
-            .map(|(&id, _)| id)
-            .collect();
-        for &id in &gone {
-            if let Some(hold) = self.holds.get(&id)
-                && hold.stage != Stage::Finished
-            {
-                for (slot, _) in hold.parts.gauges() {
+        let late = self.calls.iter().filter(|(_, call)| ends(call) <= now);
+        let late: Vec<RequestId> = late.map(|(&id, _)| id).collect();
+        for &id in &late {
+            if let Some(call) = self.calls.get(&id).filter(|call| call.running) {
+                for (slot, _) in call.parts.gauges() {
                     if let Some(gauge) = self.gauges.get_mut(slot) {
                         gauge.expire();
                     }
                 }
             }
-            self.remove(id);
+            self.drop_call(id);
         }
         self.quiet_until = self
-            .holds
+            .calls
             .values()
             .map(ends)
             .min()
             .unwrap_or(Micros(i64::MAX));
-        self.stats.expired += gone.len() as u64;
-        gone.len() as u64
+        self.stats.expired += late.len() as u64;
+        late.len() as u64
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -484,15 +453,17 @@ impl State {
     }
 }
 
-fn refusal_of(purse: &Purse, scope: &Scope, limit: NanoUsd, least: i64) -> Refusal {
-    Refusal::Budget {
+/// `None` when the scope lets `least` pass.
+fn refusal_of(purse: &Purse, scope: &Scope, least: NanoUsd) -> Option<Refusal> {
+    let limit = scope.limit?;
+    (purse.account.room(scope.limit)? < least).then(|| Refusal::Budget {
         kind: scope.kind,
         id: scope.id.clone(),
-        used: NanoUsd(purse.spend()),
-        held: NanoUsd(purse.open),
+        used: purse.account.spend(),
+        held: purse.open(),
         limit,
-        needed: NanoUsd(least),
+        needed: least,
         resets_at: scope.window.end,
-        by_holds: i128::from(purse.spend()) + i128::from(least) <= i128::from(limit.0),
-    }
+        by_holds: purse.account.blocked_by_holds(limit, least),
+    })
 }

@@ -135,11 +135,11 @@ pub enum SyncMode {
 pub struct JournalConfig {
     /// Default `group`.
     pub sync: SyncMode,
-    /// Size of one segment file. Default 64 MiB.
+    /// Size of one segment file. Default 16 MiB.
     pub segment_bytes: u64,
     /// Size at which hard budgets are refused. Default 8 GiB.
     pub cap_bytes: u64,
-    /// Whole days that read segments are kept. Default 7.
+    /// Days that consumed segments are kept, so that every projection can be made again from them. Default 400.
     pub retention_days: u32,
     /// How long a group waits for company. Default 0 µs.
     pub group_wait_us: u64,
@@ -297,9 +297,9 @@ impl Default for Config {
             },
             journal: JournalConfig {
                 sync: SyncMode::Group,
-                segment_bytes: 64 << 20,
+                segment_bytes: 16 << 20,
                 cap_bytes: 8 << 30,
-                retention_days: 7,
+                retention_days: 400,
                 group_wait_us: 0,
             },
             clickhouse: ClickHouse {

@@ -45,7 +45,7 @@ pub(super) const JOURNAL: &[Setting] = &[
     on(
         "segment_bytes",
         Kind::Positive,
-        "size of one file, from 65536; default 67108864",
+        "size of one file, from 65536; default 16777216",
     ),
     on(
         "cap_bytes",
@@ -55,7 +55,7 @@ pub(super) const JOURNAL: &[Setting] = &[
     on(
         "retention_days",
         Kind::Count,
-        "days that read segments are kept; default 7",
+        "days that consumed segments are kept, to rebuild from; default 400",
     ),
     on(
         "group_wait_us",

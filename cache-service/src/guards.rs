@@ -88,15 +88,17 @@ fn swapped(a: &Features, b: &Features) -> bool {
         .zip(&b.content)
         .enumerate()
         .filter(|(_, (x, y))| x != y);
-    let (Some((_, (x, y))), Some((_, (u, v))), None) =
+    let (Some((i, (x, y))), Some((j, (u, v))), None) =
         (places.next(), places.next(), places.next())
     else {
         return false;
     };
-    let same_link = |pair| a.links.contains(&pair) && b.links.contains(&pair);
-    let harmless = a.joined.contains(&(*x, *y)) && b.joined.contains(&(*y, *x))
-        || same_link((*x, *y))
-        || same_link((*y, *x));
+    let pair = |list: &[(Word, Word)]| list.iter().any(|p| *p == (*x, *y) || *p == (*y, *x));
+    let joined = pair(&a.joined) && pair(&b.joined);
+    let same_link = |link| a.links.contains(&link) && b.links.contains(&link);
+    // "work stress" is "stress at work".
+    let compound = j == i + 1 && pair(&a.links) != pair(&b.links);
+    let harmless = joined || compound || same_link((*x, *y)) || same_link((*y, *x));
     x == v && y == u && !harmless
 }
 
@@ -248,6 +250,16 @@ mod tests {
             ),
             ("What is 1,000 m in feet?", "What is 1000 metres in feet?"),
             ("Who may apply?", "Who can apply?"),
+            ("It is allowed, isn't it?", "It is allowed, right?"),
+            ("Is it allowed or not?", "Is it allowed?"),
+            (
+                "How do I reduce work stress?",
+                "How do I reduce stress at work?",
+            ),
+            (
+                "Which laptop is best under 30k?",
+                "Which laptop is best under 30,000?",
+            ),
             (
                 "How To Lose Weight Without The Gym",
                 "How to lose weight without the gym",

@@ -10,6 +10,7 @@
 //! before an answer is served. Nothing that fails here fails a request.
 
 mod answer;
+pub mod api;
 pub mod config;
 pub mod distance;
 pub mod eligibility;
@@ -22,6 +23,7 @@ pub mod index;
 mod json;
 pub mod key;
 pub mod lookup;
+pub mod measure;
 mod persist;
 pub mod replay;
 pub mod stats;

@@ -803,7 +803,7 @@ impl Core {
             }
             Replayed::Put(entry, vector) => {
                 vectors.extend(vector.map(|vector| (entry.id, vector)));
-                entries.put(Arc::new(entry), now)
+                entries.put(Arc::new(*entry), now)
             }
             Replayed::Delete(id) => entries.remove(id).into_iter().collect(),
             Replayed::Clear => {

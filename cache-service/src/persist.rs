@@ -41,7 +41,7 @@ const WASTE: u64 = 16 << 20;
 
 /// What a log held, in the order it was written.
 pub(crate) enum Replayed {
-    Put(Entry, Option<Vec<f32>>),
+    Put(Box<Entry>, Option<Vec<f32>>),
     Delete(EntryId),
     Clear,
 }
@@ -547,7 +547,7 @@ fn decode(payload: &[u8], keep_vector: bool) -> Option<Replayed> {
                 }),
                 hits: AtomicU32::new(0),
             };
-            Some(Replayed::Put(entry, vector))
+            Some(Replayed::Put(Box::new(entry), vector))
         }
         _ => None,
     }

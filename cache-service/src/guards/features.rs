@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{NumberWords, canonical_number, number_and_unit};
+use super::numbers::{NumberWords, canonical_number, is_number_word, number_and_unit};
 use super::words;
 
 /// Longer texts are over the model's window anyway; the rest of one is not looked at.
@@ -80,10 +80,14 @@ impl Features {
             if token.has_digit {
                 f.digits(token);
             }
-            f.negation(token);
+            f.negation(&tokens, at);
             f.opposites(token);
             if let Some(unit) = words::UNITS.get(token.folded.as_str()) {
-                f.units.push(hash(unit));
+                // "3 feet" is a length, "cold feet" is not.
+                let counted = before.is_some_and(|t| t.has_digit || is_number_word(&t.folded));
+                if !unit.starts_with('~') || counted {
+                    f.units.push(hash(unit));
+                }
             }
             f.time(token, before, after);
             if caps.is_name(token) || words::NAMES.contains(token.folded.as_str()) {
@@ -118,12 +122,19 @@ impl Features {
         }
     }
 
-    fn negation(&mut self, token: &Token<'_>) {
-        let word = token.folded.as_str();
+    fn negation(&mut self, tokens: &[Token<'_>], at: usize) {
+        let word = tokens[at].folded.as_str();
         let negates = words::NEGATIONS.contains(word)
             || word.ends_with("n't")
             || (!self.english && words::NEGATIONS_FOREIGN.contains(word));
-        self.negations = self.negations.saturating_add(u8::from(negates));
+        // "or not?" and "isn't it?" ask; they deny nothing.
+        let ends = |n: usize| tokens.get(at + n).is_none_or(|t| t.starts);
+        let before = at.checked_sub(1).map_or("", |b| tokens[b].folded.as_str());
+        let only_asks = (word == "not" && before == "or" && ends(1))
+            || (word.ends_with("n't") && !tokens[at].starts && ends(2) && !ends(1));
+        self.negations = self
+            .negations
+            .saturating_add(u8::from(negates && !only_asks));
     }
 
     fn opposites(&mut self, token: &Token<'_>) {

@@ -4,6 +4,13 @@ use super::words;
 
 /// `1,000`, `01000` and `1000.0` are one number; an id stays as it is.
 pub(super) fn canonical_number(folded: &str) -> String {
+    // "30k" is 30,000.
+    if let Some(thousands) = folded
+        .strip_suffix('k')
+        .filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return canonical_number(&format!("{thousands}000"));
+    }
     let ordinal = ["st", "nd", "rd", "th"]
         .iter()
         .find_map(|s| folded.strip_suffix(s));
@@ -24,6 +31,11 @@ pub(super) fn canonical_number(folded: &str) -> String {
         rest if rest.starts_with('.') => format!("0{rest}"),
         rest => rest.to_owned(),
     }
+}
+
+/// Whether a word is a number.
+pub(super) fn is_number_word(word: &str) -> bool {
+    value(word).is_some()
 }
 
 /// `5kg` is 5 and kilograms, `9pm` is 9 in the evening; `b2b` is neither.
@@ -150,6 +162,7 @@ mod tests {
         assert_eq!(canonical_number("1,000.50"), "1000.5");
         assert_eq!(canonical_number("007"), "7");
         assert_eq!(canonical_number("2nd"), "2");
+        assert_eq!(canonical_number("30k"), "30000");
         assert_eq!(canonical_number("b2b"), "b2b");
         assert_eq!(canonical_number("0.50"), "0.5");
         assert_eq!(number_and_unit("5kg"), Some(("5", "kg")));

@@ -1,5 +1,6 @@
 //! Stories of the cache, told through its public surface and with the real embedding model.
 
+mod api;
 mod exact;
 mod flight;
 mod restart;

@@ -25,25 +25,24 @@ fn main() -> Result<(), Error> {
         ));
     }
     say("rounds of 2 records of 250 bytes and one wait".to_owned());
-    say("sync    wait_us callers pause_ms |  rounds/s  p50_us  p99_us  cpu_us/round  syncs/s  rounds/sync".to_owned());
-    for (sync, wait, callers, pause) in [
-        (Sync::Os, 0, 64, 0),
-        (Sync::Always, 0, 1, 0),
-        (Sync::Group, 0, 1, 0),
-        (Sync::Group, 0, 1, 20),
-        (Sync::Group, 200, 1, 0),
-        (Sync::Group, 0, 8, 0),
-        (Sync::Group, 200, 8, 0),
-        (Sync::Group, 0, 64, 0),
-        (Sync::Group, 100, 64, 0),
-        (Sync::Group, 200, 64, 0),
-        (Sync::Group, 500, 64, 0),
-        (Sync::Group, 0, 64, 20),
-        (Sync::Group, 200, 64, 20),
-        (Sync::Group, 500, 64, 20),
-        (Sync::Group, 0, 256, 0),
-        (Sync::Group, 200, 256, 0),
+    say("sync    wait_us callers pause_ms work_us |  rounds/s  p50_us  p99_us  cpu_us/round  syncs/s  rounds/sync".to_owned());
+    let mut rows = vec![
+        (Sync::Os, 0, 64, 0, 0),
+        (Sync::Always, 0, 1, 0, 0),
+        (Sync::Group, 0, 1, 20, 0),
+    ];
+    for (callers, pause, work) in [
+        (1, 0, 0),
+        (8, 0, 0),
+        (64, 0, 0),
+        (64, 0, 20),
+        (8, 0, 20),
+        (64, 20, 20),
+        (256, 0, 20),
     ] {
+        rows.extend([0, 100, 200, 400].map(|wait| (Sync::Group, wait, callers, pause, work)));
+    }
+    for (sync, wait, callers, pause, work) in rows {
         let load = Load {
             sync,
             group_wait: Duration::from_micros(wait),
@@ -52,10 +51,11 @@ fn main() -> Result<(), Error> {
             body_bytes: 250,
             lasts: Duration::from_secs(seconds),
             pause: Duration::from_millis(pause),
+            work: Duration::from_micros(work),
         };
         let f = in_new_dir(&base, |dir| measure(dir, &load))?;
         say(format!(
-            "{:<7} {wait:>7} {callers:>7} {pause:>8} | {:>9.0} {:>7} {:>7} {:>13.1} {:>8.0} {:>12.1}",
+            "{:<7} {wait:>7} {callers:>7} {pause:>8} {work:>7} | {:>9.0} {:>7} {:>7} {:>13.1} {:>8.0} {:>12.1}",
             format!("{sync:?}"),
             f.rounds_per_s,
             f.p50.as_micros(),

@@ -20,7 +20,6 @@ const BRIEF: Duration = Duration::from_millis(30);
 ///
 /// # Panics
 /// When a promise is broken.
-#[expect(clippy::future_not_send, reason = "tests await it where they are")]
 pub async fn conformance<L: EventLog>(make: impl AsyncFn() -> L) {
     records_come_in_order_and_without_holes(&make().await).await;
     topics_are_separate(&make().await).await;

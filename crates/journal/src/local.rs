@@ -89,6 +89,9 @@ pub struct Stats {
     pub bytes: u64,
     /// Number of the segment that is appended to.
     pub segment: u32,
+    /// The next segment could not be preallocated: the disk is full, and what is left is kept for
+    /// records that end a call.
+    pub short: bool,
 }
 
 impl Journal {
@@ -297,6 +300,7 @@ impl Journal {
             syncs: shared.syncs.load(Ordering::Relaxed),
             bytes: writer.logical,
             segment: writer.tail.segment,
+            short: writer.short,
         }
     }
 
@@ -438,4 +442,69 @@ fn read_low_water(dir: &Path) -> Place {
     let bits =
         words.and_then(|words| u64::from_str_radix(words.strip_prefix("low-water 1 ")?, 16).ok());
     Place::from_bits(bits.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a failed sync nobody knows what is on disk: everything fails until a restart.
+    #[tokio::test]
+    async fn a_failed_sync_stops_the_journal() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(root.path(), Options::default()).expect("opens");
+        let append = || journal.append(Topic::Usage, Partition(0), b"body");
+        let good = append().expect("takes it").position;
+        journal.durable(good).await.expect("durable");
+        journal
+            .open
+            .shared
+            .fail_next_sync
+            .store(true, Ordering::Relaxed);
+        let bad = append().expect("takes it").position;
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            waits.push(tokio::spawn(journal.durable(bad)));
+        }
+        for wait in waits {
+            let told = wait.await.expect("ends");
+            assert!(matches!(told, Err(Error::Poisoned { .. })), "{told:?}");
+        }
+        // The disk is well again, and still nothing is taken.
+        journal
+            .open
+            .shared
+            .fail_next_sync
+            .store(false, Ordering::Relaxed);
+        assert!(matches!(append(), Err(Error::Poisoned { .. })));
+        assert!(matches!(journal.sync(), Err(Error::Poisoned { .. })));
+        assert!(matches!(
+            journal.durable(bad).await,
+            Err(Error::Poisoned { .. })
+        ));
+        journal
+            .durable(good)
+            .await
+            .expect("what was durable stays so");
+        drop(journal);
+        let (journal, _) = Journal::open(root.path(), Options::default()).expect("opens");
+        journal
+            .append(Topic::Usage, Partition(0), b"body")
+            .expect("takes it");
+    }
+
+    #[tokio::test]
+    async fn a_wait_on_a_closed_journal_ends() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(root.path(), Options::default()).expect("opens");
+        let position = journal
+            .append(Topic::Usage, Partition(0), b"body")
+            .expect("takes it")
+            .position;
+        let wait = journal.durable(position);
+        let never = journal.durable(Position(u64::MAX));
+        drop(journal);
+        wait.await.expect("closing syncs");
+        assert!(matches!(never.await, Err(Error::Closed)));
+    }
 }

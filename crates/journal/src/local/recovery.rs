@@ -208,20 +208,24 @@ fn find_end(
         if follows || beyond {
             return damaged("a damaged record lies before good ones");
         }
-    } else if (written > 0 || beyond) && !looks_torn(&rest, offset) {
+    } else if (written > 0 || beyond) && !looks_torn(&rest, written, offset) {
         return damaged("a damaged record lies here, and no sector of it is missing");
     }
     Ok(written as u64)
 }
 
-/// Whether something of the first record in `rest` never reached the disk: a sector, or the part of
-/// one that the record takes, holds zeros, or the file ends too early.
-fn looks_torn(rest: &[u8], offset: u64) -> bool {
+/// Whether something of the first record in `rest` never reached the disk: nothing is `written` at its
+/// end or behind it, a sector (or the part of one that the record takes) holds zeros, or the file ends
+/// too early.
+fn looks_torn(rest: &[u8], written: usize, offset: u64) -> bool {
     let Some(len) = rest.get(..4) else {
         return true;
     };
     let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
     if len == 0 {
+        return true;
+    }
+    if written < len && len <= rest.len() {
         return true;
     }
     let Some(record) = rest.get(..len) else {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lookup::NotStored;
+use crate::outcome::NotStored;
 
 /// Why an answer must not be kept; `None` where it may.
 pub(crate) fn refusal(body: &[u8]) -> Option<NotStored> {

@@ -27,7 +27,8 @@ use subtle::ConstantTimeEq;
 use crate::config::{Controls, Policy};
 use crate::entries::{Answer, EntryId, Tokens};
 use crate::error::Error;
-use crate::lookup::{CacheService, Hit, Lookup, Outcome, Stored, Ticket};
+use crate::lookup::{CacheService, Ticket};
+use crate::outcome::{Hit, Lookup, Outcome, Stored};
 
 /// Tickets that may be out; beyond, a miss carries none and its answer is not stored.
 const TICKETS_MAX: usize = 10_000;

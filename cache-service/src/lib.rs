@@ -24,15 +24,17 @@ mod json;
 pub mod key;
 pub mod lookup;
 pub mod measure;
+pub mod outcome;
 mod persist;
 pub mod replay;
+mod request;
+mod shelf;
 pub mod stats;
 
 pub use config::{CacheConfig, Clock, Controls, Mode, Policy};
 pub use eligibility::Reason;
 pub use entries::{Answer, EntryId, Tokens};
 pub use error::Error;
-pub use lookup::{
-    CacheService, Follower, Hit, HitKind, Lookup, NotStored, Outcome, Readiness, Stored, Ticket,
-};
+pub use lookup::{CacheService, Follower, Ticket};
+pub use outcome::{Hit, HitKind, Lookup, NotStored, Outcome, Readiness, Stored};
 pub use stats::Stats;

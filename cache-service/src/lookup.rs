@@ -6,95 +6,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{CacheConfig, Controls, Policy, THRESHOLD_FLOOR};
-use crate::eligibility::{self, Reason, Tier};
-use crate::embed::{Embedder, Vector};
-use crate::entries::{Answer, Bounds, Entries, Entry, EntryId};
+use crate::answer;
+use crate::config::{CacheConfig, THRESHOLD_FLOOR};
+use crate::eligibility::Reason;
+use crate::embed::Embedder;
+use crate::entries::{Answer, Bounds, Entries, EntryId};
 use crate::error::Error;
 use crate::flight::{End, Flights, Leader, Role, ended};
-use crate::guards::{self, Features};
-use crate::index::{Index, Inserted};
-use crate::key::{self, Asked, Hash, Key};
-use crate::persist::{self, Living, Log, Replayed};
+use crate::key::Hash;
+use crate::outcome::{Hit, HitKind, Lookup, NotStored, Outcome, Readiness, Stored};
+use crate::persist::{self, Log};
+use crate::request::{Prepared, prepare};
+use crate::shelf::{Shelf, age};
 use crate::stats::{Counters, Stats, count};
-use crate::{answer, json};
 
-/// Candidates that the guards look at; the sixth nearest is rarely the right one.
-const CANDIDATES: usize = 5;
 /// Wait for a vector when storing, off the request's path.
 const STORE_EMBED: Duration = Duration::from_secs(5);
-
-/// A request.
-#[derive(Clone, Debug)]
-pub struct Lookup<'a> {
-    /// The tenant, from the authenticated key only.
-    pub scope: &'a str,
-    /// The model that the request was resolved to.
-    pub model: &'a str,
-    /// The client's chat request as it came.
-    pub body: &'a [u8],
-    /// What the client asks of the cache.
-    pub controls: Controls,
-    /// What the operator allows.
-    pub policy: Policy,
-}
-
-/// What became of a look-up.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Here is the answer.
-    Hit(Hit),
-    /// Ask the provider, and store the answer with the ticket.
-    Miss(Ticket, Reason),
-    /// Ask the provider; nothing will be stored.
-    Bypass(Reason),
-    /// The same request is under way: [`CacheService::wait`].
-    Wait(Follower),
-}
-
-/// Which tier answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HitKind {
-    /// The same request.
-    Exact,
-    /// The same question in other words.
-    Semantic,
-}
-
-impl HitKind {
-    /// The word in headers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Semantic => "semantic",
-        }
-    }
-}
-
-/// A stored answer that may be served.
-#[derive(Clone, Debug)]
-pub struct Hit {
-    /// Which tier answered.
-    pub kind: HitKind,
-    /// Cosine of the two questions; 1 for an exact hit.
-    pub similarity: f32,
-    /// Names the entry, for deleting it.
-    pub entry: EntryId,
-    /// The answer.
-    pub answer: Arc<Answer>,
-    /// How long it has been stored.
-    pub age: Duration,
-}
 
 /// What a miss remembers, so that storing need not work it out again. Dropping it lets an identical
 /// request that waits go ahead.
@@ -110,91 +44,14 @@ pub struct Follower {
     deadline: Instant,
 }
 
-/// What became of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// Kept under this id.
-    Kept(EntryId),
-    /// Not kept, and why.
-    Not(NotStored),
-}
-
-/// Why an answer is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotStored {
-    /// The client asked for that (`no-store`, a life of zero).
-    Unwanted,
-    /// Not a complete answer that ended by itself.
-    Incomplete,
-    /// Calls tools.
-    ToolCall,
-    /// Has no text.
-    Empty,
-    /// Larger than a sixteenth of the cache.
-    TooLarge,
-}
-
-impl NotStored {
-    /// The word in logs and in the api.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unwanted => "unwanted",
-            Self::Incomplete => "incomplete",
-            Self::ToolCall => "tool-call",
-            Self::Empty => "empty",
-            Self::TooLarge => "too-large",
-        }
-    }
-}
-
-/// A request, read once.
-struct Prepared {
-    scope: Arc<str>,
-    key: Key,
-    controls: Controls,
-    threshold: f32,
-    /// What the semantic tier works with; `None` with the reason why it is not used.
-    question: Result<Question, Reason>,
-}
-
-struct Question {
-    text: String,
-    features: Features,
-    vector: Option<Vector>,
-}
-
 /// The cache of one process. Cheap to share behind an [`Arc`].
 pub struct CacheService {
-    core: Arc<Core>,
+    shelf: Arc<Shelf>,
     embedder: Option<Embedder>,
     log: Option<Log>,
     flights: Arc<Flights>,
     rebuilds: Mutex<Vec<JoinHandle<()>>>,
     warnings: Vec<String>,
-}
-
-/// What the log's thread sees too.
-struct Core {
-    config: CacheConfig,
-    entries: RwLock<Entries>,
-    indexes: RwLock<HashMap<Hash, Arc<Index>>>,
-    counters: Counters,
-    /// Makes ids differ within a microsecond.
-    sequence: AtomicU64,
-}
-
-/// Whether the cache does all that it was asked to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// Answers by meaning are given.
-    pub semantic: bool,
-    /// Entries survive a restart.
-    pub persistent: bool,
-    /// Asked for more than works.
-    pub degraded: bool,
-    /// What was not as it should be.
-    pub warnings: Vec<String>,
 }
 
 impl CacheService {
@@ -246,22 +103,22 @@ impl CacheService {
             scope_entries: config.scope_entries_max,
             partition_entries: config.partition_entries_max,
         };
-        let core = Arc::new(Core {
+        let shelf = Arc::new(Shelf {
             entries: RwLock::new(Entries::new(bounds)),
             indexes: RwLock::default(),
             counters: Counters::default(),
             sequence: AtomicU64::new(0),
             config,
         });
-        let log = core.config.dir.clone().and_then(|dir| {
+        let log = shelf.config.dir.clone().and_then(|dir| {
             let mut vectors: HashMap<EntryId, Vec<f32>> = HashMap::new();
             let opened = persist::open(&dir, embedder.as_ref().map(Embedder::model), |record| {
-                core.replay(record, &mut vectors)
+                shelf.replay(record, &mut vectors)
             });
-            core.load_vectors(vectors);
+            shelf.load_vectors(vectors);
             match opened.and_then(|mut opened| {
                 warnings.append(&mut opened.warnings);
-                opened.start(Arc::clone(&core))
+                opened.start(Arc::clone(&shelf))
             }) {
                 Ok(log) => Some(log),
                 Err(e) => {
@@ -274,7 +131,7 @@ impl CacheService {
             tracing::warn!("cache: {warning}");
         }
         Ok(Self {
-            core,
+            shelf,
             embedder,
             log,
             flights: Arc::default(),
@@ -286,10 +143,10 @@ impl CacheService {
     /// Looks for an answer.
     pub async fn lookup(&self, lookup: Lookup<'_>) -> Outcome {
         let policy_flight = lookup.policy.single_flight;
-        let mut asked = match self.prepare(&lookup) {
+        let mut asked = match prepare(&self.shelf.config, &lookup) {
             Ok(asked) => asked,
             Err(reason) => {
-                count(&self.core.counters.bypasses, reason);
+                count(&self.shelf.counters.bypasses, reason);
                 return Outcome::Bypass(reason);
             }
         };
@@ -305,7 +162,7 @@ impl CacheService {
             match self.flights.join(asked.key.exact) {
                 Role::Leader(own) => leader = Some(own),
                 Role::Follower(state) => {
-                    let deadline = Instant::now() + self.core.config.follower_wait;
+                    let deadline = Instant::now() + self.shelf.config.follower_wait;
                     return Outcome::Wait(Follower {
                         asked,
                         state,
@@ -365,17 +222,17 @@ impl CacheService {
         let ttl = asked
             .controls
             .ttl_s
-            .unwrap_or(self.core.config.ttl_s)
-            .min(self.core.config.ttl_max_s);
+            .unwrap_or(self.shelf.config.ttl_s)
+            .min(self.shelf.config.ttl_max_s);
         let refused = if asked.controls.no_store || ttl == 0 {
             Some(NotStored::Unwanted)
-        } else if answer.body.len() as u64 > self.core.config.bytes_max / 16 {
+        } else if answer.body.len() as u64 > self.shelf.config.bytes_max / 16 {
             Some(NotStored::TooLarge)
         } else {
             answer::refusal(&answer.body)
         };
         if let Some(why) = refused {
-            self.core
+            self.shelf
                 .counters
                 .not_stored
                 .fetch_add(1, Ordering::Relaxed);
@@ -394,11 +251,11 @@ impl CacheService {
                 .await
                 .ok();
         }
-        let core = Arc::clone(&self.core);
+        let shelf = Arc::clone(&self.shelf);
         let exact = asked.key.exact;
-        let kept = tokio::task::spawn_blocking(move || core.build(&asked, answer, ttl)).await;
+        let kept = tokio::task::spawn_blocking(move || shelf.build(&asked, answer, ttl)).await;
         let Ok((entry, vector)) = kept else {
-            self.core
+            self.shelf
                 .counters
                 .not_stored
                 .fetch_add(1, Ordering::Relaxed);
@@ -406,7 +263,7 @@ impl CacheService {
         };
         let id = entry.id;
         let partition = entry.partition;
-        self.core.put(entry, vector, self.log.as_ref());
+        self.shelf.put(entry, vector, self.log.as_ref());
         if let Some(leader) = leader {
             debug_assert_eq!(leader.exact(), exact);
             leader.end(End::Answered);
@@ -418,7 +275,7 @@ impl CacheService {
     /// Deletes an entry, for good once this returns. With a scope only if it is that tenant's.
     pub async fn delete(&self, id: EntryId, scope: Option<&str>) -> bool {
         let done = {
-            let mut entries = self.core.entries.write();
+            let mut entries = self.shelf.entries.write();
             if entries
                 .any(id)
                 .is_none_or(|entry| scope.is_some_and(|scope| *entry.scope != *scope))
@@ -427,7 +284,7 @@ impl CacheService {
             }
             let gone = entries.remove(id);
             let done = self.log.as_ref().map(|log| log.delete(id));
-            self.core.forget(&entries, gone);
+            self.shelf.forget(&entries, gone);
             done
         };
         if let Some(done) = done {
@@ -440,9 +297,9 @@ impl CacheService {
     /// Deletes everything.
     pub async fn clear(&self) {
         let done = {
-            let mut entries = self.core.entries.write();
+            let mut entries = self.shelf.entries.write();
             entries.clear();
-            self.core.indexes.write().clear();
+            self.shelf.indexes.write().clear();
             self.log.as_ref().map(Log::clear)
         };
         if let Some(done) = done {
@@ -463,20 +320,20 @@ impl CacheService {
 
     /// Takes out what has expired; [`Self::store`] does so too, this is for quiet times.
     pub fn sweep(&self) {
-        let mut entries = self.core.entries.write();
-        let gone = entries.expired(self.core.config.clock.now());
-        self.core.forget(&entries, gone);
+        let mut entries = self.shelf.entries.write();
+        let gone = entries.expired(self.shelf.config.clock.now());
+        self.shelf.forget(&entries, gone);
     }
 
     /// Counts and sizes.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::of(&self.core.counters);
+        let mut stats = Stats::of(&self.shelf.counters);
         {
-            let entries = self.core.entries.read();
+            let entries = self.shelf.entries.read();
             (stats.entries, stats.bytes) = (entries.len(), entries.bytes());
         }
-        let indexes = self.core.indexes.read();
+        let indexes = self.shelf.indexes.read();
         stats.partitions = indexes.len();
         for index in indexes.values().map(|index| index.stats()) {
             stats.vectors.0 += index.live;
@@ -494,7 +351,7 @@ impl CacheService {
     pub fn readiness(&self) -> Readiness {
         let semantic = self.embedder.as_ref().is_some_and(Embedder::is_well);
         let persistent = self.log.as_ref().is_some_and(|log| !log.is_broken());
-        let config = &self.core.config;
+        let config = &self.shelf.config;
         Readiness {
             semantic,
             persistent,
@@ -509,64 +366,17 @@ impl CacheService {
         self.embedder.as_ref()
     }
 
-    fn prepare(&self, lookup: &Lookup<'_>) -> Result<Prepared, Reason> {
-        if lookup.policy.mode == crate::config::Mode::Off {
-            return Err(Reason::Off);
-        }
-        if lookup.body.len() > self.core.config.body_bytes_max {
-            return Err(Reason::TooLarge);
-        }
-        let request = json::object(lookup.body).ok_or(Reason::Unreadable)?;
-        let tier = eligibility::tier(&request, &lookup.policy);
-        let question = match tier {
-            Tier::Bypass(reason) => return Err(reason),
-            Tier::Exact(reason) => Err(reason),
-            Tier::Semantic => key::question(&request)
-                .ok_or(Reason::NotPlainText)
-                .map(|text| Question {
-                    text: text.to_owned(),
-                    features: Features::of(text),
-                    vector: None,
-                }),
-        };
-        let controls = merged(&lookup.controls, request.get("cache"));
-        let key = key::key(Asked {
-            scope: lookup.scope,
-            model: lookup.model,
-            revision: &lookup.policy.revision,
-            namespace: controls.namespace.as_deref(),
-            request: &request,
-        });
-        let base = lookup
-            .policy
-            .threshold
-            .unwrap_or(self.core.config.threshold)
-            .max(THRESHOLD_FLOOR);
-        // A client may only ask for more likeness; NaN and the like change nothing.
-        let threshold = controls
-            .threshold
-            .filter(|t| *t <= 1.0)
-            .map_or(base, |t| t.max(base));
-        Ok(Prepared {
-            scope: lookup.scope.into(),
-            key,
-            controls,
-            threshold,
-            question,
-        })
-    }
-
     /// The entry of the same request; an error tells whether there was one that is too old.
     fn exact(&self, asked: &Prepared) -> Result<Hit, bool> {
-        let now = self.core.config.clock.now();
+        let now = self.shelf.config.clock.now();
         let entry = self
-            .core
+            .shelf
             .entries
             .read()
             .by_exact(&asked.key.exact, now)
             .cloned()
             .ok_or(false)?;
-        if !self.core.belongs(&entry, asked) {
+        if !self.shelf.belongs(&entry, asked) {
             return Err(false);
         }
         let age = age(&entry, now);
@@ -577,7 +387,7 @@ impl CacheService {
         {
             return Err(true);
         }
-        Ok(self.core.serve(&entry, HitKind::Exact, 1.0, age))
+        Ok(self.shelf.serve(&entry, HitKind::Exact, 1.0, age))
     }
 
     async fn semantic(&self, asked: &mut Prepared) -> Result<Hit, Reason> {
@@ -588,11 +398,11 @@ impl CacheService {
             None => embedder?.embed(&question.text).await?,
         };
         question.vector = Some(Arc::clone(&vector));
-        self.core.nearest(asked, &vector)
+        self.shelf.nearest(asked, &vector)
     }
 
     fn hit(&self, hit: Hit) -> Outcome {
-        let counters = &self.core.counters;
+        let counters = &self.shelf.counters;
         match hit.kind {
             HitKind::Exact => counters.hits_exact.fetch_add(1, Ordering::Relaxed),
             HitKind::Semantic => {
@@ -614,12 +424,12 @@ impl CacheService {
     }
 
     fn miss(&self, asked: Prepared, leader: Option<Leader>, reason: Reason) -> Outcome {
-        count(&self.core.counters.misses, reason);
+        count(&self.shelf.counters.misses, reason);
         Outcome::Miss(Ticket { asked, leader }, reason)
     }
 
     fn rebuild_if_due(&self, partition: &Hash) {
-        let Some(index) = self.core.indexes.read().get(partition).cloned() else {
+        let Some(index) = self.shelf.indexes.read().get(partition).cloned() else {
             return;
         };
         if index.wants_rebuild() {
@@ -635,225 +445,6 @@ impl CacheService {
     }
 }
 
-impl Core {
-    /// The best candidate that the guards let pass; else why the best was refused.
-    fn nearest(&self, asked: &Prepared, vector: &[f32]) -> Result<Hit, Reason> {
-        let question = asked.question.as_ref().map_err(|reason| *reason)?;
-        let index = self
-            .indexes
-            .read()
-            .get(&asked.key.partition)
-            .cloned()
-            .ok_or(Reason::NoNeighbour)?;
-        let now = self.config.clock.now();
-        let mut why = Reason::NoNeighbour;
-        for near in index.search(vector, CANDIDATES, asked.threshold) {
-            let Some(entry) = self.entries.read().by_id(near.entry, now).cloned() else {
-                continue;
-            };
-            let Some(features) = &entry.features else {
-                continue;
-            };
-            if !self.belongs(&entry, asked) {
-                continue;
-            }
-            if near.similarity < guards::threshold(features, &question.features, asked.threshold) {
-                continue;
-            }
-            if let Some(guard) = guards::refuse(features, &question.features) {
-                count(&self.counters.guards, guard);
-                if why == Reason::NoNeighbour {
-                    why = guard;
-                }
-                continue;
-            }
-            let age = age(&entry, now);
-            if asked
-                .controls
-                .max_age_s
-                .is_some_and(|max| age > Duration::from_secs(max))
-            {
-                why = Reason::MaxAge;
-                continue;
-            }
-            return Ok(self.serve(&entry, HitKind::Semantic, near.similarity.min(1.0), age));
-        }
-        Err(why)
-    }
-
-    fn serve(&self, entry: &Entry, kind: HitKind, similarity: f32, age: Duration) -> Hit {
-        entry.hits.fetch_add(1, Ordering::Relaxed);
-        Hit {
-            kind,
-            similarity,
-            entry: entry.id,
-            answer: Arc::clone(&entry.answer),
-            age,
-        }
-    }
-
-    /// The last line of defence between tenants; the key has decided before.
-    fn belongs(&self, entry: &Entry, asked: &Prepared) -> bool {
-        let belongs = entry.scope == asked.scope && entry.partition == asked.key.partition;
-        if !belongs {
-            self.counters.crossed.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(cache.entry = %entry.id, "cache: an entry was found under a request that it does not belong to; not served");
-        }
-        belongs
-    }
-
-    /// Makes an entry and puts its vector into the index.
-    fn build(
-        &self,
-        asked: &Prepared,
-        answer: Answer,
-        ttl_s: u64,
-    ) -> (Arc<Entry>, Option<Vec<f32>>) {
-        let now = self.config.clock.now();
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let digest = Sha256::new()
-            .chain_update(asked.key.exact)
-            .chain_update(now.to_le_bytes())
-            .chain_update(sequence.to_le_bytes())
-            .finalize();
-        let mut half = [0; 16];
-        half.copy_from_slice(&digest[..16]);
-        let id = EntryId::from_u128(u128::from_le_bytes(half));
-        // Up to a tenth shorter, so that what was stored together does not expire together; never
-        // longer than was asked for.
-        let ttl_us = ttl_s.saturating_mul(1_000_000);
-        let jitter = ttl_us / 10 * u64::from(digest[16]) / 255;
-        let expires = now.saturating_add_unsigned(ttl_us - jitter);
-        let mut features = None;
-        let mut vector = None;
-        if let Ok(question) = &asked.question
-            && let Some(found) = &question.vector
-        {
-            let index = self.index(asked.key.partition);
-            if index.insert(id, found) != Inserted::Refused {
-                features = Some(question.features.clone());
-                vector = Some(found.to_vec());
-            }
-        }
-        let entry = Entry {
-            id,
-            scope: Arc::clone(&asked.scope),
-            partition: asked.key.partition,
-            exact: asked.key.exact,
-            created: now,
-            expires,
-            features,
-            answer: Arc::new(answer),
-            hits: AtomicU32::new(0),
-        };
-        (Arc::new(entry), vector)
-    }
-
-    fn index(&self, partition: Hash) -> Arc<Index> {
-        if let Some(index) = self.indexes.read().get(&partition) {
-            return Arc::clone(index);
-        }
-        let flat_max = self.config.flat_max;
-        Arc::clone(
-            self.indexes
-                .write()
-                .entry(partition)
-                .or_insert_with(|| Arc::new(Index::new(flat_max))),
-        )
-    }
-
-    fn put(&self, entry: Arc<Entry>, vector: Option<Vec<f32>>, log: Option<&Log>) {
-        let now = self.config.clock.now();
-        let mut entries = self.entries.write();
-        let gone = entries.put(Arc::clone(&entry), now);
-        self.counters.stored.fetch_add(1, Ordering::Relaxed);
-        // Under the lock, so that the log has the order that memory has.
-        if let Some(log) = log {
-            log.put(&entry, vector);
-        }
-        self.forget(&entries, gone);
-    }
-
-    /// Takes the vectors of removed entries out of the indexes.
-    fn forget(&self, entries: &Entries, gone: impl IntoIterator<Item = Arc<Entry>>) {
-        for entry in gone {
-            self.counters.gone.fetch_add(1, Ordering::Relaxed);
-            let Some(index) = self.indexes.read().get(&entry.partition).cloned() else {
-                continue;
-            };
-            index.remove(entry.id);
-            if entries.partition_len(&entry.partition) == 0 {
-                self.indexes.write().remove(&entry.partition);
-            }
-        }
-    }
-
-    fn replay(&self, record: Replayed, vectors: &mut HashMap<EntryId, Vec<f32>>) {
-        let now = self.config.clock.now();
-        let mut entries = self.entries.write();
-        let gone = match record {
-            Replayed::Put(entry, _) if entry.expires <= now => {
-                // It replaced an older answer to the same request all the same.
-                entries
-                    .by_exact(&entry.exact, now)
-                    .map(|old| old.id)
-                    .and_then(|old| entries.remove(old))
-                    .into_iter()
-                    .collect()
-            }
-            Replayed::Put(entry, vector) => {
-                vectors.extend(vector.map(|vector| (entry.id, vector)));
-                entries.put(Arc::new(*entry), now)
-            }
-            Replayed::Delete(id) => entries.remove(id).into_iter().collect(),
-            Replayed::Clear => {
-                entries.clear();
-                vectors.clear();
-                Vec::new()
-            }
-        };
-        for entry in gone {
-            vectors.remove(&entry.id);
-        }
-    }
-
-    fn load_vectors(&self, mut vectors: HashMap<EntryId, Vec<f32>>) {
-        let mut by_partition: HashMap<Hash, Vec<(i64, EntryId)>> = HashMap::new();
-        for entry in self.entries.read().iter() {
-            if vectors.contains_key(&entry.id) {
-                by_partition
-                    .entry(entry.partition)
-                    .or_default()
-                    .push((entry.created, entry.id));
-            }
-        }
-        for (partition, mut ids) in by_partition {
-            ids.sort_unstable();
-            self.index(partition).load(
-                ids.into_iter()
-                    .filter_map(|(_, id)| Some((id, vectors.remove(&id)?))),
-            );
-        }
-    }
-}
-
-impl Living for Arc<Core> {
-    fn entries(&self) -> Vec<Arc<Entry>> {
-        let now = self.config.clock.now();
-        self.entries
-            .read()
-            .iter()
-            .filter(|entry| entry.expires > now)
-            .cloned()
-            .collect()
-    }
-
-    fn vector(&self, entry: &Entry) -> Option<Vec<f32>> {
-        let index = self.indexes.read().get(&entry.partition).cloned()?;
-        index.vector(entry.id)
-    }
-}
-
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ticket")
@@ -866,32 +457,4 @@ impl std::fmt::Debug for Follower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Follower")
     }
-}
-
-fn age(entry: &Entry, now: i64) -> Duration {
-    Duration::from_micros(u64::try_from(now.saturating_sub(entry.created)).unwrap_or(0))
-}
-
-/// The client's headers, completed from the body's `cache` object (LiteLLM's shape). Of two ages the
-/// smaller counts, of two wishes not to be cached each. The body's namespace is hashed by the key.
-fn merged(controls: &Controls, body: Option<&Value>) -> Controls {
-    let mut controls = controls.clone();
-    let Some(body) = body else { return controls };
-    let is = |name: &str| body.get(name) == Some(&Value::Bool(true));
-    // Fractions of a second are cut, as LiteLLM does not have them.
-    let seconds = |name: &str| {
-        let v = body.get(name)?;
-        v.as_u64()
-            .or_else(|| v.as_f64().filter(|v| *v >= 0.0).map(|v| v as u64))
-    };
-    controls.no_cache |= is("no-cache");
-    controls.no_store |= is("no-store");
-    controls.ttl_s = controls.ttl_s.or_else(|| seconds("ttl"));
-    for name in ["s-maxage", "s-max-age", "max-age"] {
-        controls.max_age_s = match (controls.max_age_s, seconds(name)) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-    }
-    controls
 }

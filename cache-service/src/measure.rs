@@ -16,7 +16,8 @@ use crate::entries::{Answer, EntryId, Tokens};
 use crate::error::Error;
 use crate::guards::{self, Features};
 use crate::index::Index;
-use crate::lookup::{CacheService, Lookup, Outcome};
+use crate::lookup::CacheService;
+use crate::outcome::{Lookup, Outcome};
 
 /// Two percentiles of some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -344,7 +345,12 @@ impl Quality {
     pub fn precision(&self) -> (f64, f64) {
         let of = |(same, different): (f64, f64)| {
             let (good, bad) = (same * self.pairs.0 as f64, different * self.pairs.1 as f64);
-            good / (good + bad)
+            // Serving nothing serves nothing wrong.
+            if good + bad > 0.0 {
+                good / (good + bad)
+            } else {
+                1.0
+            }
         };
         (of(self.plain), of(self.guarded))
     }

@@ -1,9 +1,9 @@
 //! Answers by meaning, and everything that must not be one.
 
-use cache_service::{HitKind, Stored};
+use cache_service::{CacheConfig, CacheService, HitKind, Stored};
 use serde_json::{Value, json};
 
-use crate::world::{Tenant, ask, shared, told};
+use crate::world::{Tenant, ask, semantic_config, shared, told};
 
 #[tokio::test]
 async fn the_same_question_in_other_words_is_a_hit() {
@@ -19,6 +19,12 @@ async fn the_same_question_in_other_words_is_a_hit() {
         (HitKind::Semantic, "Like this.")
     );
     assert!((0.90..1.0).contains(&hit.similarity), "{}", hit.similarity);
+    assert!(
+        hit.header()
+            .starts_with("hit; kind=semantic; similarity=0.9"),
+        "{}",
+        hit.header()
+    );
     let again = t.hit(&ask("How do I reset my password?")).await;
     assert_eq!(
         (again.kind, again.similarity, again.entry),
@@ -236,4 +242,25 @@ async fn a_deleted_answer_is_not_served_again() {
         "not-found"
     );
     assert!(!cache.delete(id, None).await);
+}
+
+/// A slow model costs the hit, not the request; the vector is made when there is time.
+#[tokio::test]
+async fn a_vector_that_comes_too_late_is_a_miss() {
+    let config = CacheConfig {
+        embed_budget: std::time::Duration::ZERO,
+        ..semantic_config()
+    };
+    let cache = CacheService::open(config).await.unwrap();
+    let t = Tenant::of(&cache, "late");
+    assert_eq!(
+        t.reason(&ask("How do I bake a bread?")).await,
+        "embed-timeout"
+    );
+    t.teach(&ask("How do I bake a bread?"), "With flour.").await;
+    assert_eq!(cache.stats().vectors, (1, 0));
+    assert_eq!(
+        t.hit(&ask("How do I bake a bread?")).await.kind,
+        HitKind::Exact
+    );
 }

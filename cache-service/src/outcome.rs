@@ -1,0 +1,135 @@
+//! What goes into a look-up and what comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Controls, Policy};
+use crate::eligibility::Reason;
+use crate::entries::{Answer, EntryId};
+use crate::lookup::{Follower, Ticket};
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Lookup<'a> {
+    /// The tenant, from the authenticated key only.
+    pub scope: &'a str,
+    /// The model that the request was resolved to.
+    pub model: &'a str,
+    /// The client's chat request as it came.
+    pub body: &'a [u8],
+    /// What the client asks of the cache.
+    pub controls: Controls,
+    /// What the operator allows.
+    pub policy: Policy,
+}
+
+/// What became of a look-up.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Here is the answer.
+    Hit(Hit),
+    /// Ask the provider, and store the answer with the ticket.
+    Miss(Ticket, Reason),
+    /// Ask the provider; nothing will be stored.
+    Bypass(Reason),
+    /// The same request is under way: [`CacheService::wait`].
+    Wait(Follower),
+}
+
+/// Which tier answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HitKind {
+    /// The same request.
+    Exact,
+    /// The same question in other words.
+    Semantic,
+}
+
+impl HitKind {
+    /// The word in headers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Semantic => "semantic",
+        }
+    }
+}
+
+/// A stored answer that may be served.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// Which tier answered.
+    pub kind: HitKind,
+    /// Cosine of the two questions; 1 for an exact hit.
+    pub similarity: f32,
+    /// Names the entry, for deleting it.
+    pub entry: EntryId,
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// How long it has been stored.
+    pub age: Duration,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Kept under this id.
+    Kept(EntryId),
+    /// Not kept, and why.
+    Not(NotStored),
+}
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The client asked for that (`no-store`, a life of zero).
+    Unwanted,
+    /// Not a complete answer that ended by itself.
+    Incomplete,
+    /// Calls tools.
+    ToolCall,
+    /// Has no text.
+    Empty,
+    /// Larger than a sixteenth of the cache.
+    TooLarge,
+}
+
+impl NotStored {
+    /// The word in logs and in the api.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unwanted => "unwanted",
+            Self::Incomplete => "incomplete",
+            Self::ToolCall => "tool-call",
+            Self::Empty => "empty",
+            Self::TooLarge => "too-large",
+        }
+    }
+}
+
+/// Whether the cache does all that it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Answers by meaning are given.
+    pub semantic: bool,
+    /// Entries survive a restart.
+    pub persistent: bool,
+    /// Asked for more than works.
+    pub degraded: bool,
+    /// What was not as it should be.
+    pub warnings: Vec<String>,
+}
+
+impl Hit {
+    /// The value of the response header `x-tollgate-cache`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        format!(
+            "hit; kind={}; similarity={:.4}",
+            self.kind.as_str(),
+            self.similarity
+        )
+    }
+}

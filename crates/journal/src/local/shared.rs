@@ -238,6 +238,11 @@ impl Shared {
 
     /// At a clean end.
     pub fn close(&self) {
+        let unused = self.writer.lock().prepared.take();
+        if let Some(unused) = unused {
+            // Its name is ours and nothing is in it; the next start would remove it.
+            let _ = std::fs::remove_file(self.dir.join(super::segment::file_name(unused.number)));
+        }
         if self.sync_to_tail().is_ok() {
             // Only a hint for the next start: an older one makes it scan more.
             let _ = self.synced_file.sync();

@@ -21,8 +21,12 @@ pub fn trim(shared: &Shared) -> Result<usize, Error> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let mut used = Vec::new();
+    let mut unused = Vec::new();
     for number in segment::list(&shared.dir)? {
-        used.extend(header_of(&shared.dir, number)?);
+        match header_of(&shared.dir, number)? {
+            Some(header) => used.push(header),
+            None => unused.push(number),
+        }
     }
     let mut deleted = 0;
     for pair in used.windows(2) {
@@ -45,6 +49,11 @@ pub fn trim(shared: &Shared) -> Result<usize, Error> {
         let path = shared.dir.join(file_name(old.number));
         std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         deleted += 1;
+    }
+    // Prepared too late by a process that was then killed.
+    let first = used.get(deleted).map_or(0, |header| header.number);
+    for number in unused.into_iter().filter(|&number| number < first) {
+        let _ = std::fs::remove_file(shared.dir.join(file_name(number)));
     }
     if deleted > 0 {
         sync_dir(&shared.dir)?;

@@ -3,7 +3,7 @@
 use journal::{Error, Journal, Sync};
 use proptest::prelude::*;
 
-use crate::support::{Image, all, append, bodies, body, open, small};
+use crate::support::{Image, all, append, bodies, body, open, quick_dir, small};
 
 fn offset(position: journal::Position) -> usize {
     usize::try_from(position.0 & 0xFFFF_FFFF).expect("fits")
@@ -28,7 +28,7 @@ fn three_unsynced(dir: &std::path::Path) -> (Image, Vec<Vec<u8>>, Vec<usize>) {
 
 #[test]
 fn a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = quick_dir();
     let (image, written, offsets) = three_unsynced(&root.path().join("made"));
     let dir = root.path().join("torn");
     for restarted in [false, true] {
@@ -69,7 +69,7 @@ fn a_tail_torn_at_any_byte_is_cut_at_the_last_whole_record() {
 
 #[test]
 fn what_was_synced_and_is_gone_is_not_called_a_torn_tail() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = quick_dir();
     let (image, _, offsets) = three_unsynced(&root.path().join("made"));
     let dir = root.path().join("torn");
     for restarted in [false, true] {
@@ -96,7 +96,7 @@ fn what_was_synced_and_is_gone_is_not_called_a_torn_tail() {
 /// A power cut writes pages in any order: an early one may be missing while a later one is there.
 #[test]
 fn a_hole_that_a_power_cut_left_in_unsynced_records_is_cut() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = quick_dir();
     let made = root.path().join("made");
     let (journal, _) = open(&made, Sync::Os);
     for n in 0..4 {
@@ -133,7 +133,7 @@ fn a_hole_that_a_power_cut_left_in_unsynced_records_is_cut() {
 
 #[test]
 fn a_missing_segment_is_damage() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = quick_dir();
     let made = root.path().join("made");
     {
         let (journal, _) = open(&made, Sync::Group);
@@ -178,7 +178,7 @@ proptest! {
             if at < bytes.len() { bytes[at] ^= flip; break; }
             at -= bytes.len();
         }
-        let root = tempfile::tempdir().expect("a directory");
+        let root = quick_dir();
         let dir = root.path().join("flipped");
         image.write(&dir);
         match Journal::open(&dir, small(Sync::Group)).and_then(|(journal, _)| all(&journal)) {
@@ -192,7 +192,7 @@ proptest! {
 /// A journal of several segments after a clean end, and the same one killed after its last sync.
 static FLIPPED: std::sync::LazyLock<(Image, Image, Vec<Vec<u8>>)> =
     std::sync::LazyLock::new(|| {
-        let root = tempfile::tempdir().expect("a directory");
+        let root = quick_dir();
         let (journal, _) = open(root.path(), Sync::Group);
         let written: Vec<_> = (0..300).map(|n| body(n, 300 + n)).collect();
         for body in &written {

@@ -4,7 +4,7 @@ use journal::{HighWater, Journal, LocalReader, Record, Start, Sync, Verdict};
 use proptest::prelude::*;
 use schemas::{Identity, Partition, Topic};
 
-use crate::support::{EVERY_TOPIC, Image, all, body, seen_from_outside, small};
+use crate::support::{EVERY_TOPIC, Image, all, body, quick_dir, seen_from_outside, small};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -247,7 +247,7 @@ proptest! {
     #[test]
     fn no_life_loses_what_was_durable(steps in prop::collection::vec(step(), 1..60)) {
         let mut life = Life {
-            root: tempfile::tempdir().expect("a directory"),
+            root: quick_dir(),
             lives: 0, journal: None, reader: None, model: Vec::new(), durable: 0,
             consumed: HighWater::default(), handed: 0, committed: 0,
         };

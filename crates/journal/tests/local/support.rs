@@ -8,6 +8,13 @@ use schemas::{Partition, Topic};
 
 pub const EVERY_TOPIC: [Topic; 8] = Topic::ALL;
 
+/// A directory for stories that open a journal hundreds of times: in memory where there is such a place.
+pub fn quick_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
+}
+
 /// Small segments, so that stories cross their ends.
 pub fn small(sync: Sync) -> Options {
     Options {

@@ -178,7 +178,7 @@ async fn lookup(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<LookupR
             model: &asked.model,
             body: asked.request.get().as_bytes(),
             controls: asked.controls,
-            policy: asked.policy,
+            policy: &asked.policy,
         })
         .await;
     if let Outcome::Wait(follower) = outcome {

@@ -117,10 +117,10 @@ impl Embedder {
             model,
         };
         let mut sessions = Vec::new();
-        for _ in 0..config.embed_threads.max(1) {
-            sessions.push(files.session()?);
+        for _ in 1..config.embed_threads {
+            sessions.push(files.clone().session()?);
         }
-        drop(files);
+        sessions.push(files.session()?);
         if let Some(first) = sessions.first_mut() {
             self_test(first)?;
         }
@@ -328,6 +328,8 @@ fn runtime() -> Result<PathBuf, Error> {
     }
 }
 
+/// The model's files; 90 MB, so the last session takes them instead of a copy.
+#[derive(Clone)]
 struct Files {
     model: Vec<u8>,
     tokenizer: TokenizerFiles,
@@ -360,9 +362,9 @@ impl Files {
         hash.finalize().into()
     }
 
-    fn session(&self) -> Result<TextEmbedding, Error> {
-        let load = || {
-            let model = UserDefinedEmbeddingModel::new(self.model.clone(), self.tokenizer.clone())
+    fn session(self) -> Result<TextEmbedding, Error> {
+        let load = move || {
+            let model = UserDefinedEmbeddingModel::new(self.model, self.tokenizer)
                 .with_pooling(Pooling::Mean);
             // One thread for each session: two small texts side by side are faster than one after
             // the other on two threads. The length leaves room to see that a text is too long.

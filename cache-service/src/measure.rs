@@ -169,13 +169,13 @@ fn request(text: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-fn of<'a>(body: &'a [u8], policy: &Policy) -> Lookup<'a> {
+fn of<'a>(body: &'a [u8], policy: &'a Policy) -> Lookup<'a> {
     Lookup {
         scope: "bench",
         model: "m",
         body,
         controls: Controls::default(),
-        policy: policy.clone(),
+        policy,
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Lookup<'a> {
     /// What the client asks of the cache.
     pub controls: Controls,
     /// What the operator allows.
-    pub policy: Policy,
+    pub policy: &'a Policy,
 }
 
 /// What became of a look-up.

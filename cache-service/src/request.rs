@@ -37,7 +37,7 @@ pub(crate) fn prepare(config: &CacheConfig, lookup: &Lookup<'_>) -> Result<Prepa
         return Err(Reason::TooLarge);
     }
     let request = json::object(lookup.body).ok_or(Reason::Unreadable)?;
-    let tier = eligibility::tier(&request, &lookup.policy);
+    let tier = eligibility::tier(&request, lookup.policy);
     let question = match tier {
         Tier::Bypass(reason) => return Err(reason),
         Tier::Exact(reason) => Err(reason),

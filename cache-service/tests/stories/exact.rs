@@ -153,7 +153,7 @@ async fn what_cannot_be_read_is_left_alone() {
         model: "m",
         body: twice,
         controls: t.controls.clone(),
-        policy: t.policy.clone(),
+        policy: &t.policy,
     };
     assert!(matches!(
         cache.lookup(lookup).await,

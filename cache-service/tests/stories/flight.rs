@@ -15,7 +15,7 @@ async fn look(cache: &CacheService) -> Outcome {
         model: "m",
         body: body.as_bytes(),
         controls: Controls::default(),
-        policy: Policy::default(),
+        policy: &Policy::default(),
     };
     cache.lookup(lookup).await
 }

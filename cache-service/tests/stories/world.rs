@@ -124,7 +124,7 @@ impl<'a> Tenant<'a> {
             model: "gpt-x-2026",
             body: body.as_bytes(),
             controls: self.controls.clone(),
-            policy: self.policy.clone(),
+            policy: &self.policy,
         };
         self.cache.lookup(lookup).await
     }

@@ -1,0 +1,102 @@
+//! Events that can never be billed: kept whole, with the reason, in a log of their own.
+//!
+//! Written, and durable, before the lane's position moves past the event. A crash in between meets the
+//! event again; what this log already has is not written twice, since it is read at the first use.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use journal::{EventLog, Record, Start};
+use schemas::codec::Blob;
+use schemas::events::DeadLetter;
+use schemas::{Event, Identity, Micros, Partition, Pseq, SourceId, Text, Topic};
+use tokio::sync::Mutex;
+
+/// All letters lie in one partition: there are few.
+const PARTITION: Partition = Partition(0);
+/// Records read at once.
+const READ: usize = 1_000;
+
+/// The dead-letter log of both lanes.
+pub struct DeadLetters {
+    log: Arc<dyn EventLog>,
+    /// Lane and event of every letter; `None` until the log has been read.
+    known: Mutex<Option<HashSet<(Text, Identity)>>>,
+}
+
+impl DeadLetters {
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self {
+            log,
+            known: Mutex::new(None),
+        }
+    }
+
+    /// Puts a record there, unless it is there already. Durable when it returns.
+    ///
+    /// # Errors
+    /// The log failed; asking again is safe.
+    pub async fn put(
+        &self,
+        lane: &str,
+        record: &Record,
+        reason: &str,
+        now: Micros,
+    ) -> Result<(), journal::Error> {
+        let mut known = self.known.lock().await;
+        let known = match &mut *known {
+            Some(known) => known,
+            none => none.insert(self.read().await?),
+        };
+        let key = (Text::from(lane), record.identity);
+        if known.contains(&key) {
+            return Ok(());
+        }
+        let letter = DeadLetter {
+            event_time: now,
+            topic: u32::from(record.topic as u8),
+            of_source: record.identity.source_id.0,
+            of_partition: u32::from(record.identity.partition.0),
+            of_pseq: record.identity.pseq.0,
+            lane: key.0.clone(),
+            error: reason.into(),
+            original: Blob(record.body.to_vec()),
+        };
+        self.log
+            .append(Topic::Dlq, PARTITION, Bytes::from(letter.body()))
+            .await?;
+        tracing::error!(
+            event.id = %record.identity,
+            lane,
+            "an event cannot be billed and lies in the dead letters: {reason}"
+        );
+        known.insert(key);
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<HashSet<(Text, Identity)>, journal::Error> {
+        let mut reader = self.log.reader("", &[Topic::Dlq], Start::Beginning).await?;
+        let mut known = HashSet::new();
+        loop {
+            let records = reader.next(READ, Duration::ZERO).await?;
+            if records.is_empty() {
+                return Ok(known);
+            }
+            // A letter that cannot be read is no reason to lose another: it is then written again.
+            let letters = records
+                .iter()
+                .filter_map(|record| DeadLetter::from_body(&record.body).ok());
+            known.extend(letters.filter_map(|letter| {
+                let identity = Identity {
+                    source_id: SourceId(letter.of_source),
+                    partition: Partition(u16::try_from(letter.of_partition).ok()?),
+                    pseq: Pseq(letter.of_pseq),
+                };
+                Some((letter.lane, identity))
+            }));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A billed event as rows of the two tables. Pure: every column is a function of the event and its
+//! charge, never of now, so a replay writes the same rows.
+
+use analytics::{CostRow, UsageRow};
+use schemas::{Identity, KeyHash, Meter, Text};
+
+use crate::rated::Billed;
+
+/// The rows of an event's first rating.
+#[must_use]
+pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
+    let Billed { usage, charge } = billed;
+    let who = &usage.attribution;
+    let key_hash: Option<KeyHash> = who.key;
+    let (input_tokens, output_tokens) = (usage.meters.input_tokens(), usage.meters.output_tokens());
+    let reason: Option<Text> = charge.unpriced.as_ref().map(|reason| reason.name().into());
+    let usage_row = UsageRow {
+        ts: usage.admitted_at,
+        ended_at: usage.event_time,
+        source_id: identity.source_id,
+        kpart: identity.partition,
+        pseq: identity.pseq,
+        request_id: usage.request_id,
+        call_id: usage.call_id.clone(),
+        org: who.org.0.clone(),
+        team_id: who.team.clone(),
+        user_id: who.user.clone(),
+        key_hash,
+        key_alias: who.key_alias.clone(),
+        end_user: who.end_user.clone(),
+        tags: who.tags.clone(),
+        model_requested: usage.model_requested.clone(),
+        model: usage.model.clone(),
+        provider: usage.provider.clone(),
+        deployment_id: usage.deployment.clone(),
+        service_tier: usage.service_tier.clone(),
+        attempt_no: usage.attempt_no,
+        last: usage.last,
+        outcome: usage.outcome,
+        estimated: usage.estimated,
+        mismatch: usage.mismatch,
+        stream: usage.stream,
+        // Checked to be one before it is rated.
+        status: u16::try_from(usage.status).unwrap_or(0),
+        error_code: usage.error_code.clone(),
+        finish_reason: usage.finish_reason.clone(),
+        catalog_version: usage.catalog_version,
+        meters: usage.meters.clone(),
+        input_tokens,
+        cached_tokens: usage.meters.get(Meter::InputCacheRead),
+        output_tokens,
+        reasoning_tokens: usage.meters.get(Meter::OutputReasoning),
+        ttft_us: usage.first_byte_us.unwrap_or(0),
+        duration_us: usage.duration_us,
+        cache_kind: usage.cache,
+        cache_similarity: usage.cache_similarity,
+        saved: usage.saved,
+        hold: usage.hold,
+        priced: charge.unpriced.is_none(),
+        unpriced_reason: reason.clone(),
+        provider_usage: usage.provider_usage.0.clone(),
+    };
+    let cost_row = CostRow {
+        ts: usage.admitted_at,
+        source_id: identity.source_id,
+        kpart: identity.partition,
+        pseq: identity.pseq,
+        rating_seq: 0,
+        request_id: usage.request_id,
+        org: who.org.0.clone(),
+        team_id: who.team.clone(),
+        user_id: who.user.clone(),
+        key_hash,
+        key_alias: who.key_alias.clone(),
+        end_user: who.end_user.clone(),
+        tags: who.tags.clone(),
+        model_requested: usage.model_requested.clone(),
+        model: usage.model.clone(),
+        provider: usage.provider.clone(),
+        deployment_id: usage.deployment.clone(),
+        outcome: usage.outcome,
+        last: usage.last,
+        amount: charge.amount,
+        exact: charge.exact,
+        priced: charge.unpriced.is_none(),
+        reason,
+        catalog_version: usage.catalog_version,
+        hold: usage.hold,
+        saved: usage.saved,
+        input_tokens,
+        output_tokens,
+        budget_id: usage
+            .budgets
+            .iter()
+            .map(|window| window.budget.clone())
+            .collect(),
+        window_start: usage
+            .budgets
+            .iter()
+            .map(|window| window.window_start)
+            .collect(),
+    };
+    (usage_row, cost_row)
+}

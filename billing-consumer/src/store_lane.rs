@@ -1,0 +1,247 @@
+//! The lane that brings usage and cost into the tables. It waits while they are down, with its batch
+//! kept, and holds up nothing else.
+//!
+//! Per batch: dead letters, insert (rows, then marks), commit. The tables' keys are the events', so a
+//! batch that comes again changes no sum; what a crash after each step costs stands in
+//! [`crate::fail_point`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use analytics::{Batch, Store};
+use journal::{Mark, Record};
+use schemas::Micros;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::audit::Audit;
+use crate::backoff::Patience;
+use crate::dead_letters::DeadLetters;
+use crate::fail_point::{Step, pass};
+use crate::intake::{Intake, Owner};
+use crate::rated::{Rated, rate};
+use crate::rows::rows;
+use crate::status::{Board, Name};
+use crate::{Parts, Settings, now, rebuild};
+
+const LANE: Name = Name::Store;
+const IDLE: Duration = Duration::from_millis(500);
+/// Pause until a catalog that is behind is looked at again.
+const CATALOG_PAUSE: Duration = Duration::from_millis(10);
+
+pub(crate) struct StoreLane {
+    pub settings: Settings,
+    pub parts: Parts,
+    pub store: Store,
+    pub dead_letters: Arc<DeadLetters>,
+    pub board: Arc<Board>,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// One insert in the making.
+#[derive(Default)]
+struct Pending {
+    batch: Batch,
+    /// What it is made of, to find a row that the tables refuse.
+    records: Vec<Record>,
+    poison: Vec<(Record, String)>,
+    audit: Audit,
+    events: u64,
+    unpriced: u64,
+    last_event: Option<Micros>,
+    since: Option<Instant>,
+}
+
+impl StoreLane {
+    pub(crate) async fn run(self) {
+        let marks = rebuild::store_marks(&self.store, &self.settings, &self.board).await;
+        let owner = Owner {
+            lane: LANE,
+            group: &self.settings.store_group,
+            settings: &self.settings,
+            board: &self.board,
+            stop: &self.stop,
+        };
+        let mut intake = Intake::open(owner, &*self.parts.log, &marks).await;
+        let mut pending = Pending::default();
+        let mut last_insert: Option<Instant> = None;
+        loop {
+            let due_at = pending.since.map(|since| {
+                let soon = since + self.settings.store_soon;
+                last_insert.map_or(soon, |last| soon.max(last + self.settings.store_every))
+            });
+            let room = self
+                .settings
+                .store_batch
+                .saturating_sub(pending.records.len());
+            if room > 0 {
+                let wait = due_at.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+                intake.fill(room, wait).await;
+                self.take(&mut intake, &mut pending).await;
+            }
+            let ending = intake.is_stopping() && intake.is_at_end();
+            let full = pending.records.len() >= self.settings.store_batch;
+            let due = full || ending || due_at.is_some_and(|due| due <= Instant::now());
+            if due && pending.since.is_some() {
+                last_insert = Some(Instant::now());
+                self.bring(&mut pending, intake.marks()).await;
+            }
+            if pending.since.is_none() && intake.commit().await {
+                pass(Step::AfterStoreCommit);
+            }
+            let lag = intake.lag();
+            self.board.update(LANE, |status, _| status.lag = Some(lag));
+            if ending {
+                return;
+            }
+        }
+    }
+
+    /// Rates what was read, up to an event whose prices are not loaded yet.
+    async fn take(&self, intake: &mut Intake, pending: &mut Pending) {
+        let mut not_yet = None;
+        {
+            let catalog = self.parts.catalog.load();
+            while let Some(record) = intake.next() {
+                match rate(&record.body, &catalog) {
+                    Ok(rated) => {
+                        intake.taken(&record);
+                        pending.push(record, rated);
+                    }
+                    Err(error) => {
+                        intake.put_back(record);
+                        not_yet = Some(error);
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(error) = not_yet {
+            self.board
+                .waits(LANE, &error.to_string(), self.settings.alarm_after);
+            tokio::time::sleep(CATALOG_PAUSE).await;
+        }
+    }
+
+    /// Brings the batch into the tables, however long it takes, and empties it.
+    async fn bring(&self, pending: &mut Pending, marks: Vec<Mark>) {
+        for (record, reason) in &pending.poison {
+            self.bury(record, reason).await;
+        }
+        pass(Step::BeforeInsert);
+        let mut refused = 0;
+        if !self.insert(&pending.batch).await {
+            refused = self.single_out(&pending.records).await;
+        }
+        pass(Step::AfterInsertBeforeCommit);
+        self.board.goes_on(LANE);
+        let audit = std::mem::take(&mut pending.audit);
+        self.board.update(LANE, |status, blocks| {
+            blocks.merge(audit);
+            status.events += pending.events - refused;
+            status.unpriced += pending.unpriced;
+            status.dead_letters += pending.poison.len() as u64 + refused;
+            status.batches += 1;
+            status.last_event = status.last_event.max(pending.last_event);
+            status.marks = marks;
+        });
+        if pending.unpriced > 0 {
+            tracing::error!(
+                events = pending.unpriced,
+                "events have no price: they stand in the tables as unpriced"
+            );
+        }
+        pending.clear();
+    }
+
+    /// False when the tables refuse the rows themselves; anything else is tried again with the same batch.
+    async fn insert(&self, batch: &Batch) -> bool {
+        let mut patience = Patience::new(LANE, &self.board, &self.settings);
+        loop {
+            match self.store.insert(batch).await {
+                Ok(()) => return true,
+                Err(error) if error.is_poison() => {
+                    tracing::error!("the tables refuse a batch: {error}");
+                    return false;
+                }
+                Err(error) => patience.failed(error.to_string()).await,
+            }
+        }
+    }
+
+    /// Inserts a refused batch in halves, in order, until the rows that are refused stand alone; these
+    /// become dead letters. Answers how many.
+    async fn single_out(&self, records: &[Record]) -> u64 {
+        let mut refused = 0;
+        let mut parts = vec![records];
+        while let Some(part) = parts.pop() {
+            let catalog = self.parts.catalog.load_full();
+            let mut some = Pending::default();
+            for record in part {
+                // It was rated before, with a catalog that only grows.
+                if let Ok(rated) = rate(&record.body, &catalog) {
+                    some.push(record.clone(), rated);
+                }
+            }
+            if self.insert(&some.batch).await {
+                continue;
+            }
+            if let [alone] = part {
+                self.bury(alone, "the tables refuse its row").await;
+                let mut mark = Batch::new();
+                mark.passed(alone.identity);
+                self.insert(&mark).await;
+                refused += 1;
+            } else {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.push(second);
+                parts.push(first);
+            }
+        }
+        refused
+    }
+
+    async fn bury(&self, record: &Record, reason: &str) {
+        let mut patience = Patience::new(LANE, &self.board, &self.settings);
+        while let Err(error) = self
+            .dead_letters
+            .put(LANE.text(), record, reason, now())
+            .await
+        {
+            patience
+                .failed(format!("the dead letters cannot be written: {error}"))
+                .await;
+        }
+    }
+}
+
+impl Pending {
+    fn push(&mut self, record: Record, rated: Rated) {
+        self.since.get_or_insert_with(Instant::now);
+        match rated {
+            Rated::Billed(billed) => {
+                let (usage, cost) = rows(&record.identity, &billed);
+                self.batch.push(&usage, &cost);
+                self.audit.billed(&record.identity, billed.charge.amount);
+                self.events += 1;
+                self.unpriced += u64::from(billed.charge.unpriced.is_some());
+                self.last_event = self.last_event.max(Some(billed.usage.event_time));
+                self.records.push(record);
+            }
+            Rated::Poison(poison) => {
+                self.batch.passed(record.identity);
+                self.audit.poison(&record.identity);
+                self.records.push(record.clone());
+                self.poison.push((record, poison.reason));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.records.clear();
+        self.poison.clear();
+        (self.events, self.unpriced) = (0, 0);
+        (self.last_event, self.since) = (None, None);
+    }
+}

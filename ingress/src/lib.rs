@@ -1,1 +1,179 @@
-//! ingress
+//! The ingress: one call in, one provider call out, one event appended.
+//!
+//! [`chat`] is the life of a call; [`serve`] the threads it runs on; [`record`] what is written about
+//! it. Nothing here asks a database on the way of a request, and nothing is sent to a provider before
+//! its worst case is held and its ADMIT is written.
+
+mod admit;
+pub mod auth;
+mod chat;
+pub mod clock;
+pub mod directory;
+mod edit;
+pub mod error;
+mod headers;
+mod health;
+pub mod management;
+pub mod metrics;
+mod models;
+mod providers;
+pub mod record;
+mod recovery;
+mod relay;
+mod request;
+mod router;
+mod semantic_cache;
+mod serve;
+mod spend;
+mod stream;
+mod upstream;
+mod usage;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+
+use arc_swap::ArcSwap;
+use budgets::Budgets;
+use config::Config;
+use directory::Directory;
+use journal::Journal;
+use metering::Catalog;
+use parking_lot::Mutex;
+use schemas::{KeyHash, Micros};
+use tokio::task::JoinSet;
+
+pub use error::Error;
+pub use models::Models;
+pub use recovery::recover;
+pub use semantic_cache::{Complete, Found, Hit, Lookup, SemanticCache, Ticket};
+pub use serve::{Running, start};
+
+/// What a gateway is made of.
+pub struct Parts {
+    pub config: Arc<Config>,
+    /// With its log applied.
+    pub directory: Directory,
+    /// Of calls.
+    pub journal: Journal,
+    /// `journal::Options::partitions` of it.
+    pub partitions: u16,
+    /// Of keys, teams and users.
+    pub config_log: Journal,
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    pub budgets: Arc<dyn Budgets>,
+    pub store: Option<analytics::Store>,
+    pub cache: Option<Arc<dyn SemanticCache>>,
+    pub master_key: KeyHash,
+}
+
+/// The state that all serving threads share.
+pub struct Gateway {
+    pub config: Arc<Config>,
+    pub directory: Directory,
+    pub journal: Journal,
+    pub config_log: Journal,
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    pub budgets: Arc<dyn Budgets>,
+    pub store: Option<analytics::Store>,
+    pub cache: Option<Arc<dyn SemanticCache>>,
+    pub master_key: KeyHash,
+    pub models: ArcSwap<Models>,
+    pub metrics: metrics::Metrics,
+    pub open_calls: record::OpenCalls,
+    pub started: Micros,
+    partitions: u16,
+    draining: AtomicBool,
+    /// Work that outlives the request that began it.
+    detached: Mutex<JoinSet<()>>,
+}
+
+impl Gateway {
+    /// # Errors
+    /// A model of the configuration that cannot be called as it stands.
+    pub fn new(parts: Parts) -> Result<Self, Error> {
+        Ok(Self {
+            models: ArcSwap::from_pointee(Models::new(&parts.config)?),
+            config: parts.config,
+            directory: parts.directory,
+            journal: parts.journal,
+            config_log: parts.config_log,
+            catalog: parts.catalog,
+            budgets: parts.budgets,
+            store: parts.store,
+            cache: parts.cache,
+            master_key: parts.master_key,
+            metrics: metrics::Metrics::default(),
+            open_calls: record::OpenCalls::default(),
+            started: clock::now(),
+            partitions: parts.partitions,
+            draining: AtomicBool::new(false),
+            detached: Mutex::default(),
+        })
+    }
+
+    /// The clock of the request path.
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        clock::now()
+    }
+
+    /// Tells the journal up to where all calls are closed, so that it can be trimmed and a start reads
+    /// little. To be called about once a second.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn mark_low_water(&self) -> Result<(), Error> {
+        Ok(self.journal.mark_low_water(self.open_calls.low_water(&self.journal))?)
+    }
+
+    /// Whether no new calls are taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Does what must not end with the request that asks for it. Work that needs to wait for nothing is
+    /// done when this returns.
+    pub fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        if pin!(&mut work).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        // Without a runtime the process is ending, and the log has all that counts.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mut detached = self.detached.lock();
+            while detached.try_join_next().is_some() {}
+            detached.spawn_on(work, &runtime);
+        }
+    }
+
+    async fn finish_detached(&self) {
+        let mut detached = std::mem::take(&mut *self.detached.lock());
+        while detached.join_next().await.is_some() {}
+    }
+}
+
+/// What one serving thread has of its own.
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    upstream: upstream::Upstream,
+    copies: headers::Copies,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self {
+            upstream: upstream::Upstream::new(&gateway.config.timeouts),
+            copies: headers::Copies::default(),
+            gateway,
+        }
+    }
+}

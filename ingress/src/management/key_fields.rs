@@ -1,0 +1,71 @@
+//! The fields of `/key/generate` and `/key/update`, one line each: what a field does to the record.
+
+use schemas::Micros;
+use serde_json::{Map, Value};
+
+use super::fields::Field;
+use crate::directory::{KeyRecord, Quota};
+use crate::error::Error;
+
+/// Puts the fields of a request onto a record.
+///
+/// # Errors
+/// 400 naming the first field that is unknown, malformed, or would be taken without effect.
+pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> Result<(), Error> {
+    for (name, value) in request {
+        let field = Field { name, value };
+        if apply_quota(&mut key.quota, field)? {
+            continue;
+        }
+        match name.as_str() {
+            // Read by the handlers themselves.
+            "key" | "keys" => {}
+            "key_alias" => key.key_alias = field.text()?,
+            "team_id" => key.team_id = field.text()?,
+            "user_id" => key.user_id = field.text()?,
+            "organization_id" => key.organization_id = field.text()?,
+            "models" => key.models = field.texts()?,
+            "tags" => key.tags = field.texts()?,
+            "metadata" => key.metadata = field.object()?,
+            "blocked" => key.blocked = field.flag()?,
+            "duration" => key.expires = field.expiry(now)?,
+            "key_type" => match field.text()?.as_deref() {
+                None | Some("default" | "llm_api") => {}
+                Some(_) => field.nothing_asked()?,
+            },
+            // What the owner wants kept and shown; it limits nothing.
+            "config" | "permissions" | "project_id" | "agent_id" | "budget_id" | "prompts"
+            | "send_invite_email" => drop(key.kept.insert(name.clone(), value.clone())),
+            "spend" | "aliases" | "model_max_budget" | "model_rpm_limit" | "model_tpm_limit"
+            | "budget_fallbacks" | "guardrails" | "policies" | "allowed_cache_controls"
+            | "allowed_routes" | "allowed_passthrough_routes" | "allowed_vector_store_indexes"
+            | "enforced_params" | "object_permission" | "access_group_ids" | "router_settings"
+            | "auto_rotate" | "rotation_interval" | "tpm_limit_type" | "rpm_limit_type" => {
+                field.nothing_asked()?;
+            }
+            _ => return Err(field.refuse("unknown field")),
+        }
+    }
+    let quota = &key.quota;
+    if quota.temp_budget_increase.is_some() != quota.temp_budget_expiry.is_some() {
+        let message = "temp_budget_increase and temp_budget_expiry: one needs the other";
+        return Err(Error::bad_request(message, "temp_budget_increase"));
+    }
+    Ok(())
+}
+
+/// The fields that limit a key, a team or a user alike. `false`: not one of them.
+pub fn apply_quota(quota: &mut Quota, field: Field<'_>) -> Result<bool, Error> {
+    match field.name {
+        "max_budget" => quota.max_budget = field.money()?,
+        "soft_budget" => quota.soft_budget = field.money()?,
+        "budget_duration" => quota.budget_duration = field.period()?,
+        "rpm_limit" => quota.rpm_limit = field.count()?,
+        "tpm_limit" => quota.tpm_limit = field.count()?,
+        "max_parallel_requests" => quota.max_parallel_requests = field.count()?,
+        "temp_budget_increase" => quota.temp_budget_increase = field.money()?,
+        "temp_budget_expiry" => quota.temp_budget_expiry = field.instant()?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}

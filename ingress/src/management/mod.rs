@@ -1,0 +1,34 @@
+//! Keys and teams over HTTP, in the shapes that LiteLLM's clients know. Every change is an event on
+//! the config log, durable before the answer; this folder never edits a record in place.
+
+mod changes;
+mod fields;
+mod key_fields;
+mod keys;
+mod seed;
+pub(crate) mod show;
+mod team_fields;
+mod teams;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::Gateway;
+
+pub use seed::seed;
+
+/// The management routes.
+pub fn routes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/key/generate", post(keys::generate))
+        .route("/key/update", post(keys::update))
+        .route("/key/delete", post(keys::delete))
+        .route("/key/info", get(keys::info))
+        .route("/key/list", get(keys::list))
+        .route("/key/block", post(keys::block))
+        .route("/key/unblock", post(keys::unblock))
+        .route("/team/new", post(teams::new))
+        .route("/team/info", get(teams::info))
+}

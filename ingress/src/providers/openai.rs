@@ -1,0 +1,143 @@
+//! The dialect of OpenAI's chat completions, spoken by most providers: which bytes of a request change
+//! on their way out, and how an error of theirs is read.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::edit::Edits;
+use crate::error::ProviderError;
+use crate::models::Served;
+use crate::request::ChatRequest;
+
+/// How much of an error that is no JSON is shown.
+const SHOWN_MAX: usize = 500;
+
+/// The body that goes to the provider: the client's bytes, but for the model's name where it differs,
+/// members meant for us, the usage that we need on a stream, and a cap that a budget sets.
+#[must_use]
+pub fn body(request: &ChatRequest, served: &Served, cap: Option<u64>) -> Bytes {
+    let mut edits = Edits::default();
+    if *request.model != *served.upstream_model {
+        // A string always serialises.
+        let name = serde_json::to_string(&*served.upstream_model).unwrap_or_default();
+        edits.replace(request.model_at.clone(), name);
+    }
+    for ours in &request.ours {
+        edits.remove_member(&request.body, ours.clone());
+    }
+    if request.stream && !request.include_usage {
+        match &request.stream_options_at {
+            None => edits.insert(request.first_member, "\"stream_options\":{\"include_usage\":true},"),
+            Some(at) => edits.replace(at.clone(), with_usage(&request.body[at.clone()])),
+        }
+    }
+    if let Some(cap) = cap {
+        let names = ["max_completion_tokens", "max_tokens"];
+        let at = usize::from(!takes_completion_cap(served));
+        match &request.null_caps[at] {
+            Some(null) => edits.replace(null.clone(), cap.to_string()),
+            None => edits.insert(request.first_member, format!("\"{}\":{cap},", names[at])),
+        }
+    }
+    edits.apply(&request.body)
+}
+
+/// OpenAI's reasoning models refuse `max_tokens`, and all its chat models take the newer name; servers
+/// that only speak its dialect often know the older one alone.
+fn takes_completion_cap(served: &Served) -> bool {
+    let model = &*served.upstream_model;
+    match &*served.deployment.provider {
+        "openai" => true,
+        "azure" => ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family)),
+        _ => false,
+    }
+}
+
+/// `stream_options` as sent, with usage asked for.
+fn with_usage(options: &[u8]) -> Bytes {
+    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(options).unwrap_or_default();
+    object.insert("include_usage".to_owned(), true.into());
+    serde_json::to_vec(&object).unwrap_or_default().into()
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    message: Option<String>,
+    detail: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct ErrorFields {
+    message: Option<String>,
+    r#type: Option<String>,
+    param: Option<String>,
+    code: Option<serde_json::Value>,
+}
+
+/// Reads a provider's error, whatever shape it has.
+#[must_use]
+pub fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+    let mut error = ProviderError {
+        // What is neither an answer nor an error (a redirect, say) is a fault of the way there.
+        status: if status.as_u16() >= 400 { status } else { StatusCode::BAD_GATEWAY },
+        message: String::new(),
+        kind: None,
+        param: None,
+        code: None,
+        retry_after: headers.get(header::RETRY_AFTER).cloned(),
+    };
+    if let Ok(parsed) = serde_json::from_slice::<ErrorBody<'_>>(body) {
+        let raw = parsed.error.map_or("null", RawValue::get);
+        if let Ok(fields) = serde_json::from_str::<ErrorFields>(raw) {
+            error.message = fields.message.unwrap_or_default();
+            error.kind = fields.r#type;
+            error.param = fields.param;
+            error.code = match fields.code {
+                Some(serde_json::Value::String(code)) => Some(code),
+                Some(serde_json::Value::Number(code)) => Some(code.to_string()),
+                _ => None,
+            };
+        } else if let Ok(text) = serde_json::from_str::<String>(raw) {
+            error.message = text;
+        } else if let Some(text) = parsed.message {
+            error.message = text;
+        } else if let Some(detail) = parsed.detail {
+            error.message = detail.as_str().map_or_else(|| detail.to_string(), str::to_owned);
+        }
+    }
+    if error.message.is_empty() {
+        let text = String::from_utf8_lossy(body);
+        let shown: String = text.trim().chars().take(SHOWN_MAX).collect();
+        error.message = if shown.is_empty() {
+            format!("the provider answered {status} without a message")
+        } else {
+            format!("the provider answered {status}: {shown}")
+        };
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &str) -> ProviderError {
+        error(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn errors_of_every_shape_are_read() {
+        let openai = read(429, r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"rate_limit"}}"#);
+        assert_eq!((openai.message.as_str(), openai.code.as_deref()), ("slow down", Some("rate_limit")));
+        assert_eq!(read(400, r#"{"error":{"message":"m","code":400}}"#).code.as_deref(), Some("400"));
+        assert_eq!(read(400, r#"{"error":"model not found"}"#).message, "model not found");
+        assert_eq!(read(404, r#"{"detail":"Not Found"}"#).message, "Not Found");
+        assert_eq!(read(400, r#"{"object":"error","message":"vllm"}"#).message, "vllm");
+        assert_eq!(read(502, "<html>").message, "the provider answered 502 Bad Gateway: <html>");
+        assert_eq!(read(302, "").status, StatusCode::BAD_GATEWAY);
+    }
+}

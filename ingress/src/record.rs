@@ -1,0 +1,385 @@
+//! The two records of every call, ADMIT and USAGE, and the guard that writes the second one whatever
+//! happens. **Every admitted call ends in exactly one final usage record.**
+//!
+//! A crash between the two leaves an ADMIT that [`crate::recovery`] closes at the next start.
+
+mod open;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use budgets::{Granted, Scope, ScopeKind};
+use journal::Position;
+use schemas::{
+    Admitted, BudgetRef, CacheKind, Event, Meters, Micros, NanoUsd, Outcome, Partition, Progress, StreamMark,
+    Text, Topic, Usage,
+};
+
+use crate::usage::Reading;
+use crate::{Error, Gateway, clock};
+
+pub use open::{OpenCalls, Slot};
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct End {
+    pub outcome: Outcome,
+    pub status: u16,
+    pub error_code: Option<Text>,
+    pub finish_reason: Option<Text>,
+    pub service_tier: Option<Text>,
+    pub reading: Reading,
+    /// A hit of the cache: which tier, how near, and what it saved.
+    pub hit: Option<(CacheKind, f32, NanoUsd)>,
+}
+
+impl End {
+    /// A complete answer.
+    #[must_use]
+    pub fn ok(reading: Reading, finish_reason: Option<Text>, service_tier: Option<Text>) -> Self {
+        Self {
+            outcome: Outcome::Ok,
+            status: 200,
+            error_code: None,
+            finish_reason,
+            service_tier,
+            reading,
+            hit: None,
+        }
+    }
+
+    /// No complete answer; `reading` is what is billed all the same.
+    #[must_use]
+    pub fn failed(error: &Error, reading: Reading) -> Self {
+        Self {
+            outcome: Outcome::Error,
+            status: error.status().as_u16(),
+            error_code: Some(error.code().as_ref().into()),
+            ..Self::ok(reading, None, None)
+        }
+    }
+}
+
+/// A closed call: what it cost, and from when on it is durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Closed {
+    pub amount: NanoUsd,
+    pub tokens: u64,
+    pub position: Position,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Admitted,
+    /// The provider has the request, so it may charge.
+    Dispatched,
+    Closed,
+}
+
+/// An admitted call. Dropped while open (the client hung up), it bills what was produced so far.
+pub struct Call {
+    gateway: Arc<Gateway>,
+    /// Filled in as the call goes on.
+    usage: Usage,
+    partition: Partition,
+    slot: Slot,
+    state: State,
+    started: Instant,
+    /// Bounds that an estimate never passes: the hold covers no more.
+    input_bound: u64,
+    output_bound: Option<u64>,
+    /// Estimates of the prompt, and of the output so far.
+    input_estimate: u64,
+    output_estimate: u64,
+    /// Usage that the provider has already told of a stream.
+    told: Option<Reading>,
+    pub scopes: Vec<Scope>,
+    pub granted: Granted,
+}
+
+/// What a call is opened with.
+pub struct Opening {
+    pub admitted: Admitted,
+    pub call_id: Option<Text>,
+    pub choices: u32,
+    pub input_estimate: u64,
+    pub scopes: Vec<Scope>,
+    pub granted: Granted,
+    pub started: Instant,
+}
+
+impl Call {
+    /// Writes ADMIT. The reservation stands already.
+    ///
+    /// # Errors
+    /// The journal is full or failed: nothing was written, and nothing may be sent to a provider.
+    pub fn open(gateway: &Arc<Gateway>, opening: Opening) -> Result<Self, Error> {
+        let Opening { admitted, call_id, choices, input_estimate, scopes, granted, started } = opening;
+        let partition = partition(&admitted, gateway.partitions);
+        let slot = gateway.open_calls.enter(&gateway.journal);
+        match gateway.journal.append(Topic::Requests, partition, &admitted.body()) {
+            // Nobody waits for it: the disk works while the provider does.
+            Ok(appended) => gateway.journal.sync_soon(appended.position),
+            Err(error) => {
+                gateway.open_calls.leave(slot);
+                return Err(error.into());
+            }
+        }
+        Ok(Self {
+            gateway: gateway.clone(),
+            partition,
+            slot,
+            state: State::Admitted,
+            started,
+            input_bound: admitted.input_bound,
+            output_bound: admitted.output_cap.map(|cap| cap.saturating_mul(u64::from(choices))),
+            input_estimate,
+            output_estimate: 0,
+            told: None,
+            scopes,
+            granted,
+            usage: Usage {
+                event_time: admitted.event_time,
+                admitted_at: admitted.event_time,
+                request_id: admitted.request_id,
+                call_id,
+                attribution: admitted.attribution,
+                attempt_no: 1,
+                last: true,
+                outcome: Outcome::Cancelled,
+                estimated: false,
+                mismatch: false,
+                stream: admitted.stream,
+                status: 0,
+                error_code: None,
+                finish_reason: None,
+                model_requested: admitted.model_requested,
+                provider: admitted.provider,
+                model: admitted.model,
+                deployment: admitted.deployment,
+                service_tier: None,
+                meters: Meters::default(),
+                provider_usage: schemas::codec::Blob::default(),
+                hold: admitted.hold,
+                budgets: admitted.budgets,
+                catalog_version: admitted.catalog_version,
+                cache: CacheKind::None,
+                cache_similarity: 0.0,
+                saved: NanoUsd::ZERO,
+                first_byte_us: None,
+                duration_us: 0,
+            },
+        })
+    }
+
+    /// The request goes out: from here on a hang-up costs.
+    pub fn dispatched(&mut self) {
+        self.state = State::Dispatched;
+    }
+
+    /// The answer has begun.
+    pub fn first_byte(&mut self) {
+        if self.usage.first_byte_us.is_none() {
+            self.usage.first_byte_us = Some(micros(self.started));
+        }
+    }
+
+    /// How far a stream has come.
+    pub fn produced(&mut self, output_estimate: u64, told: Option<Reading>) {
+        self.output_estimate = output_estimate;
+        if told.is_some() {
+            self.told = told;
+        }
+    }
+
+    /// Marks a stream's progress, for the case that we are killed. Not waited for, and a failure is none
+    /// of the call's: its end will say so.
+    pub fn mark(&self) {
+        let progress = Progress {
+            event_time: clock::now(),
+            request_id: self.usage.request_id,
+            mark: StreamMark {
+                provider: self.usage.provider.clone(),
+                model: self.usage.model.clone(),
+                deployment: self.usage.deployment.clone(),
+                attempt_no: self.usage.attempt_no,
+                input_tokens: self.input_estimate.min(self.input_bound),
+                output_tokens: self.bounded(self.output_estimate),
+            },
+        };
+        if let Err(error) = self.gateway.journal.append(Topic::Progress, self.partition, &progress.body()) {
+            tracing::warn!(request.id = %self.usage.request_id, "cannot mark a stream's progress: {error}");
+        }
+    }
+
+    /// What is billed where the provider did not say: never more than is held.
+    #[must_use]
+    pub fn estimate(&self, output_tokens: u64) -> Reading {
+        Reading::estimate(self.input_estimate.min(self.input_bound), self.bounded(output_tokens))
+    }
+
+    fn bounded(&self, output: u64) -> u64 {
+        self.output_bound.map_or(output, |bound| output.min(bound))
+    }
+
+    /// Writes USAGE: the call is over.
+    ///
+    /// # Errors
+    /// The journal failed. The client must not get the answer: nobody could bill it. The hold stands
+    /// until the next start closes the call as abandoned.
+    pub fn close(&mut self, end: End) -> Result<Closed, Error> {
+        self.state = State::Closed;
+        let usage = &mut self.usage;
+        usage.event_time = clock::now();
+        usage.duration_us = micros(self.started);
+        usage.outcome = end.outcome;
+        usage.status = u32::from(end.status);
+        usage.error_code = end.error_code;
+        usage.finish_reason = end.finish_reason;
+        usage.service_tier = end.service_tier;
+        usage.estimated = end.reading.estimated;
+        usage.mismatch = end.reading.mismatch;
+        usage.meters = end.reading.meters;
+        usage.provider_usage = schemas::codec::Blob(end.reading.raw);
+        if let Some((kind, similarity, saved)) = end.hit {
+            (usage.cache, usage.cache_similarity, usage.saved) = (kind, similarity, saved);
+        }
+        let amount = match metering::charge(usage, &self.gateway.catalog.load()) {
+            Ok(charge) => {
+                if let Some(reason) = &charge.unpriced {
+                    self.gateway.metrics.unpriced(reason);
+                }
+                charge.amount
+            }
+            // The pinned version was loaded when the call came, and versions only rise.
+            Err(metering::NotYet { .. }) => usage.hold,
+        };
+        let appended = self.gateway.journal.append_final(Topic::Usage, self.partition, &usage.body());
+        self.gateway.open_calls.leave(self.slot);
+        let tokens = usage.meters.input_tokens().saturating_add(usage.meters.output_tokens());
+        self.gateway.metrics.closed(usage, amount);
+        Ok(Closed {
+            amount,
+            tokens: u64::try_from(tokens).unwrap_or(0),
+            position: appended?.position,
+        })
+    }
+
+    /// Tells the budgets. Answers the spend per scope, this call included.
+    pub async fn finish(&self, closed: Closed) -> Vec<NanoUsd> {
+        let now = clock::now();
+        self.gateway.budgets.finish(self.usage.request_id, closed.amount, closed.tokens, now).await
+    }
+
+    /// Closes and waits until that is durable: what every path to a client ends in.
+    ///
+    /// # Errors
+    /// As [`Call::close`], and when the sync fails.
+    pub async fn settle(&mut self, end: End) -> Result<Settled, Error> {
+        let closed = self.close(end)?;
+        let durable = self.gateway.journal.durable(closed.position);
+        let spends = self.finish(closed).await;
+        durable.await?;
+        Ok(Settled { amount: closed.amount, spends })
+    }
+
+    #[must_use]
+    pub const fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Place of the key's scope among the scopes.
+    #[must_use]
+    pub fn key_scope(&self) -> Option<usize> {
+        self.scopes.iter().position(|scope| scope.kind == ScopeKind::Key)
+    }
+}
+
+/// A call whose record is durable.
+#[derive(Debug)]
+pub struct Settled {
+    pub amount: NanoUsd,
+    /// In the order of the scopes; empty when the hold was gone.
+    pub spends: Vec<NanoUsd>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let reading = match self.state {
+            State::Closed => return,
+            // Nothing was sent, so nothing was used.
+            State::Admitted => Reading::default(),
+            State::Dispatched => self.told.take().unwrap_or_else(|| self.estimate(self.output_estimate)),
+        };
+        let end = End {
+            outcome: Outcome::Cancelled,
+            // The status that nginx made known for a client that went away.
+            status: 499,
+            ..End::ok(reading, None, None)
+        };
+        match self.close(end) {
+            Ok(closed) => {
+                let budgets = self.gateway.budgets.clone();
+                let (hold, now) = (self.usage.request_id, self.usage.event_time);
+                self.gateway.detach(async move {
+                    budgets.finish(hold, closed.amount, closed.tokens, now).await;
+                });
+            }
+            Err(error) => {
+                tracing::error!(request.id = %self.usage.request_id, "a cancelled call could not be recorded: {error}");
+            }
+        }
+    }
+}
+
+/// The windows that a call was checked against, for its events.
+#[must_use]
+pub fn budget_refs(scopes: &[Scope]) -> Vec<BudgetRef> {
+    scopes
+        .iter()
+        .map(|scope| BudgetRef {
+            budget: scope.budget.clone(),
+            window_start: scope.window.start,
+            window_end: scope.window.end,
+        })
+        .collect()
+}
+
+/// One payer's events stay in one partition, in order.
+fn partition(admitted: &Admitted, partitions: u16) -> Partition {
+    // FNV-1a, 64 bit: fixed for ever, unlike the standard library's hasher.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    eat(admitted.attribution.org.0.as_bytes());
+    if let Some(key) = &admitted.attribution.key {
+        eat(&key.0);
+    }
+    // The low bits of FNV are its weakest.
+    let folded = hash ^ (hash >> 32);
+    Partition(u16::try_from(folded % u64::from(partitions.max(1))).unwrap_or(0))
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The later of a call's deadline and the time that its billing may take.
+#[must_use]
+pub fn hold_expires(now: Micros, deadline: Micros, hold: std::time::Duration) -> Micros {
+    let seconds = i64::try_from(hold.as_secs()).unwrap_or(i64::MAX);
+    now.plus_secs(seconds).max(deadline.plus_secs(60))
+}

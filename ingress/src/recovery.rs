@@ -1,0 +1,125 @@
+//! Calls that a crash left open: at start each becomes one usage record with `outcome=abandoned`.
+//!
+//! Killed in the middle, the next start finds the records that were written and writes the others.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use journal::{Journal, Record};
+use schemas::codec::Blob;
+use schemas::{
+    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId, StreamMark, Topic, Usage,
+};
+
+use crate::Error;
+use crate::usage::{Reading, tokens_of_bytes};
+
+/// A call without its end.
+struct Open {
+    partition: Partition,
+    admitted: Admitted,
+    mark: Option<StreamMark>,
+}
+
+/// Closes every call that is open in the journal, and waits until that is durable. To be called before
+/// the gateway takes calls. Answers how many there were.
+///
+/// # Errors
+/// The journal cannot be read or written, or holds a record of its own that cannot be decoded.
+pub async fn recover(journal: &Journal, now: Micros) -> Result<u64, Error> {
+    let end = journal.end_position();
+    let open = open_calls(journal)?;
+    let mut closed = 0;
+    let mut last = None;
+    for call in open.into_values() {
+        let usage = abandoned(&call, now);
+        last = Some(journal.append_final(Topic::Usage, call.partition, &usage.body())?.position);
+        closed += 1;
+    }
+    if let Some(position) = last {
+        journal.durable(position).await?;
+        tracing::warn!("{closed} calls were open when the gateway stopped: they are billed as abandoned");
+    }
+    journal.mark_low_water(end)?;
+    Ok(closed)
+}
+
+fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
+    let topics = [Topic::Requests, Topic::Progress, Topic::Usage];
+    let mut open: HashMap<RequestId, Open> = HashMap::new();
+    for record in journal.scan(&topics, journal.low_water())? {
+        let record = record?;
+        match record.topic {
+            Topic::Requests => {
+                let admitted: Admitted = decode(&record)?;
+                let partition = record.identity.partition;
+                open.insert(admitted.request_id, Open { partition, admitted, mark: None });
+            }
+            Topic::Progress => {
+                let progress: Progress = decode(&record)?;
+                if let Some(call) = open.get_mut(&progress.request_id) {
+                    call.mark = Some(progress.mark);
+                }
+            }
+            Topic::Usage => {
+                let usage: Usage = decode(&record)?;
+                if usage.last {
+                    open.remove(&usage.request_id);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(open)
+}
+
+fn decode<E: Event>(record: &Record) -> Result<E, Error> {
+    let body: &Bytes = &record.body;
+    E::from_body(body).map_err(|error| {
+        Error::Internal(format!("record {} of the journal cannot be read: {error}", record.identity))
+    })
+}
+
+/// What an abandoned call is billed: what its last mark says, else its prompt.
+fn abandoned(call: &Open, now: Micros) -> Usage {
+    let admitted = &call.admitted;
+    let reading = match &call.mark {
+        Some(mark) => Reading::estimate(mark.input_tokens, mark.output_tokens),
+        None => Reading::estimate(tokens_of_bytes(admitted.input_bound), 0),
+    };
+    let (provider, model, deployment, attempt_no) = match &call.mark {
+        Some(mark) => (&mark.provider, &mark.model, &mark.deployment, mark.attempt_no),
+        None => (&admitted.provider, &admitted.model, &admitted.deployment, 1),
+    };
+    Usage {
+        event_time: now,
+        admitted_at: admitted.event_time,
+        request_id: admitted.request_id,
+        call_id: None,
+        attribution: admitted.attribution.clone(),
+        attempt_no,
+        last: true,
+        outcome: Outcome::Abandoned,
+        estimated: true,
+        mismatch: false,
+        stream: admitted.stream,
+        status: 0,
+        error_code: None,
+        finish_reason: None,
+        model_requested: admitted.model_requested.clone(),
+        provider: provider.clone(),
+        model: model.clone(),
+        deployment: deployment.clone(),
+        service_tier: None,
+        meters: reading.meters,
+        provider_usage: Blob::default(),
+        hold: admitted.hold,
+        budgets: admitted.budgets.clone(),
+        catalog_version: admitted.catalog_version,
+        cache: CacheKind::None,
+        cache_similarity: 0.0,
+        saved: NanoUsd::ZERO,
+        first_byte_us: None,
+        duration_us: u64::try_from(now.0.saturating_sub(admitted.event_time.0)).unwrap_or(0),
+    }
+}

@@ -1,0 +1,338 @@
+//! What the gateway needs to know of a chat request, read in one pass over the body. Never builds a
+//! JSON tree, never judges fields that it does not use: those reach the provider untouched.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memmem;
+use schemas::Text;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::Error;
+
+/// A chat request, with the places in the body where it may have to be edited.
+#[derive(Debug)]
+pub struct ChatRequest {
+    pub body: Bytes,
+    pub model: Text,
+    /// The value of `model`, quotes included.
+    pub model_at: Range<usize>,
+    pub stream: bool,
+    /// The client asked for usage on its stream.
+    pub include_usage: bool,
+    /// Value of `stream_options`, if it stands in the body.
+    pub stream_options_at: Option<Range<usize>>,
+    /// The larger of `max_tokens` and `max_completion_tokens`.
+    pub output_cap: Option<u64>,
+    /// Values of `max_completion_tokens` and `max_tokens` that are `null`.
+    pub null_caps: [Option<Range<usize>>; 2],
+    /// `n`, at least 1.
+    pub choices: u32,
+    pub end_user: Option<Text>,
+    /// `metadata.tags`.
+    pub tags: Vec<Text>,
+    /// Members that are meant for the gateway and stay here: `cache`, `metadata.tags`.
+    pub ours: Vec<Range<usize>>,
+    /// Value of `cache`.
+    pub cache_at: Option<Range<usize>>,
+    /// At most so many images, sounds and files are referred to.
+    pub attachments: Attachments,
+    /// `prediction` is set: rejected predicted tokens are billed as output.
+    pub predicts: bool,
+    /// Offset just behind the opening brace.
+    pub first_member: usize,
+}
+
+/// Upper bounds of what stands in the messages beside text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attachments {
+    pub images: u64,
+    pub files: u64,
+}
+
+/// A field as it stands in the body; a `null` is told apart from an absent field.
+#[derive(Default, Clone, Copy)]
+struct Field<'a>(Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The text of a value that is not `null`.
+    fn text(self) -> Option<&'a str> {
+        self.0.map(RawValue::get).filter(|text| *text != "null")
+    }
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    model: Field<'a>,
+    #[serde(borrow, default)]
+    messages: Field<'a>,
+    #[serde(borrow, default)]
+    stream: Field<'a>,
+    #[serde(borrow, default)]
+    stream_options: Field<'a>,
+    #[serde(borrow, default)]
+    max_tokens: Field<'a>,
+    #[serde(borrow, default)]
+    max_completion_tokens: Field<'a>,
+    #[serde(borrow, default)]
+    n: Field<'a>,
+    #[serde(borrow, default)]
+    user: Field<'a>,
+    #[serde(borrow, default)]
+    metadata: Field<'a>,
+    #[serde(borrow, default)]
+    prediction: Field<'a>,
+    #[serde(borrow, default)]
+    cache: Field<'a>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    tags: Field<'a>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+fn bad(param: &str, message: String) -> Error {
+    Error::BadRequest {
+        message,
+        param: Some(param.to_owned()),
+    }
+}
+
+fn wrong_type(param: &str, wanted: &str, got: &str) -> Error {
+    let mut shown: String = got.chars().take(40).collect();
+    if shown.len() < got.len() {
+        shown.push('…');
+    }
+    bad(param, format!("invalid type for '{param}': expected {wanted}, got {shown}"))
+}
+
+impl ChatRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] names the field, or the line and column of malformed JSON.
+    pub fn parse(body: Bytes) -> Result<Self, Error> {
+        if body.is_empty() {
+            return Err(Error::BadRequest {
+                message: "the request body is empty: expected a JSON object with 'model' and 'messages'".to_owned(),
+                param: None,
+            });
+        }
+        let fields: Fields<'_> = serde_json::from_slice(&body).map_err(|e| malformed(&e))?;
+        let at = |raw: &str| -> Range<usize> {
+            let start = raw.as_ptr() as usize - body.as_ptr() as usize;
+            start..start + raw.len()
+        };
+        let model_text = fields
+            .model
+            .text()
+            .ok_or_else(|| bad("model", "missing required parameter: 'model'".to_owned()))?;
+        let model: String =
+            serde_json::from_str(model_text).map_err(|_| wrong_type("model", "a string", model_text))?;
+        if model.is_empty() {
+            return Err(bad("model", "'model' is empty".to_owned()));
+        }
+        let messages = fields
+            .messages
+            .text()
+            .ok_or_else(|| bad("messages", "missing required parameter: 'messages'".to_owned()))?;
+        if !messages.starts_with('[') {
+            return Err(wrong_type("messages", "an array of objects", messages));
+        }
+        let metadata = fields.metadata.text().filter(|text| text.starts_with('{'));
+        let (tags, tags_at) = metadata.map_or((Vec::new(), None), tags);
+        let caps = [
+            ("max_completion_tokens", fields.max_completion_tokens),
+            ("max_tokens", fields.max_tokens),
+        ];
+        let mut output_cap = None;
+        for (name, field) in caps {
+            output_cap = output_cap.max(count(name, field)?);
+        }
+        let null_caps = caps.map(|(_, field)| field.0.map(RawValue::get).filter(|t| *t == "null").map(&at));
+        let choices = match count("n", fields.n)? {
+            None => 1,
+            Some(n) => u32::try_from(n)
+                .ok()
+                .filter(|n| (1..=128).contains(n))
+                .ok_or_else(|| bad("n", format!("'n' must be from 1 to 128, got {n}")))?,
+        };
+        let end_user = match fields.user.text() {
+            None => None,
+            Some(text) => Some(
+                serde_json::from_str::<String>(text)
+                    .map_err(|_| wrong_type("user", "a string", text))?
+                    .into(),
+            ),
+        };
+        Ok(Self {
+            model: model.into(),
+            model_at: at(model_text),
+            stream: flag("stream", fields.stream)?,
+            include_usage: include_usage(fields.stream_options)?,
+            stream_options_at: fields.stream_options.0.map(|raw| at(raw.get())),
+            output_cap,
+            null_caps,
+            choices,
+            end_user: end_user.filter(|user: &Text| !user.is_empty()),
+            tags,
+            ours: [fields.cache.0.map(RawValue::get), tags_at].into_iter().flatten().map(&at).collect(),
+            cache_at: fields.cache.text().map(&at),
+            attachments: attachments(messages.as_bytes()),
+            predicts: fields.prediction.text().is_some(),
+            // Only white space may precede the brace of a valid object.
+            first_member: body.iter().position(|b| *b == b'{').unwrap_or(0) + 1,
+            body,
+        })
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    let duplicate = text.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+    let message = match duplicate {
+        Some(field) => format!(
+            "'{field}' stands twice in the request body (line {} column {})",
+            error.line(),
+            error.column()
+        ),
+        None if error.is_data() => format!("the request body must be a JSON object: {text}"),
+        None => format!("the request body is not valid JSON: {text}"),
+    };
+    Error::BadRequest {
+        message,
+        param: duplicate.map(str::to_owned),
+    }
+}
+
+fn flag(name: &str, field: Field<'_>) -> Result<bool, Error> {
+    match field.text() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(wrong_type(name, "a boolean", other)),
+    }
+}
+
+fn count(name: &str, field: Field<'_>) -> Result<Option<u64>, Error> {
+    let Some(text) = field.text() else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(0) if name != "n" => Err(bad(name, format!("'{name}' must be at least 1"))),
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(wrong_type(name, "a positive integer", text)),
+    }
+}
+
+fn include_usage(field: Field<'_>) -> Result<bool, Error> {
+    let Some(text) = field.text() else {
+        return Ok(false);
+    };
+    let options: StreamOptions =
+        serde_json::from_str(text).map_err(|_| wrong_type("stream_options", "an object with booleans", text))?;
+    Ok(options.include_usage == Some(true))
+}
+
+/// `metadata` belongs to the provider too: whatever is not a list of texts is left alone.
+fn tags(metadata: &str) -> (Vec<Text>, Option<&str>) {
+    let Ok(Metadata { tags }) = serde_json::from_str::<Metadata<'_>>(metadata) else {
+        return (Vec::new(), None);
+    };
+    let Some(raw) = tags.text() else {
+        return (Vec::new(), None);
+    };
+    match serde_json::from_str::<Vec<String>>(raw) {
+        Ok(list) => (list.into_iter().map(Text::from).collect(), Some(raw)),
+        Err(_) => (Vec::new(), None),
+    }
+}
+
+/// Counts keys that carry an attachment; a text that merely holds such a word between quotes has
+/// them escaped, so it is never counted, and one part may count twice: these are upper bounds.
+fn attachments(messages: &[u8]) -> Attachments {
+    let count = |needle: &[u8]| memmem::find_iter(messages, needle).count() as u64;
+    // Most requests hold none of them: one pass finds that out.
+    if memmem::find(messages, b"\"type\"").is_none() {
+        return Attachments::default();
+    }
+    Attachments {
+        images: count(b"\"image_url\"") + count(b"\"input_image\"") + count(b"\"image\""),
+        files: count(b"\"file\"") + count(b"\"video_url\"") + count(b"\"input_file\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ChatRequest, Error> {
+        ChatRequest::parse(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn reads_what_is_needed_and_where_it_stands() {
+        let text = r#" {"model" : "gpt-4o", "messages":[{"role":"user","content":"hi"}], "stream":true,
+            "stream_options":{"include_usage":true,"x":1}, "max_tokens":7, "max_completion_tokens":null, "n":2,
+            "user":"eve", "metadata":{"tags":["a","b"],"k":"v"}, "cache":{"ttl":1}}"#;
+        let request = parse(text).unwrap();
+        assert_eq!(&*request.model, "gpt-4o");
+        assert_eq!(&text[request.model_at.clone()], "\"gpt-4o\"");
+        assert!(request.stream && request.include_usage);
+        assert_eq!((request.output_cap, request.choices), (Some(7), 2));
+        assert_eq!(&text[request.null_caps[0].clone().unwrap()], "null");
+        assert_eq!(request.end_user.as_deref(), Some("eve"));
+        assert_eq!(request.tags.len(), 2);
+        assert_eq!(request.ours.len(), 2);
+        assert_eq!(&text[request.first_member - 1..request.first_member], "{");
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let table = [
+            ("", None, "empty"),
+            ("{\"model\":", None, "line 1 column 9"),
+            ("[]", None, "must be a JSON object"),
+            ("{}", Some("model"), "missing required parameter: 'model'"),
+            (r#"{"model":"m"}"#, Some("messages"), "missing"),
+            (r#"{"model":3,"messages":[]}"#, Some("model"), "expected a string, got 3"),
+            (r#"{"model":"m","messages":"x"}"#, Some("messages"), "expected an array"),
+            (r#"{"model":"m","messages":[],"stream":"yes"}"#, Some("stream"), "expected a boolean"),
+            (r#"{"model":"m","messages":[],"max_tokens":-1}"#, Some("max_tokens"), "positive integer"),
+            (r#"{"model":"m","messages":[],"n":0}"#, Some("n"), "from 1 to 128"),
+            (r#"{"model":"m","model":"n","messages":[]}"#, Some("model"), "stands twice"),
+        ];
+        for (body, wanted_param, text) in table {
+            match parse(body) {
+                Err(Error::BadRequest { message, param }) => {
+                    assert_eq!(param.as_deref(), wanted_param, "{body}");
+                    assert!(message.contains(text), "{body}: {message}");
+                }
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn attachments_are_counted_from_above() {
+        let request = parse(
+            r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}},
+               {"type":"text","text":"say \"image_url\""}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(request.attachments, Attachments { images: 2, files: 0 });
+    }
+}

@@ -1,0 +1,287 @@
+//! A streamed answer: frames go on as they arrive, several that have arrived in one write, none ever
+//! held back; the last one, `[DONE]`, only when the usage record is durable.
+//!
+//! Dropped before its end (the client hung up), the relay closes the provider's connection and bills
+//! what was produced.
+
+mod assemble;
+mod scan;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+
+use crate::chat::Exchange;
+use crate::headers::Timing;
+use crate::record::End;
+use crate::semantic_cache::Complete;
+use crate::upstream::{Answer, UpstreamError};
+use crate::{Error, providers::openai};
+use scan::{Out, Scanner};
+
+pub use assemble::assemble;
+
+/// Enough for one write: a faster provider is read again after it.
+const WRITE_MAX: usize = 64 * 1024;
+/// A stream that is to be kept is kept up to this size.
+const KEPT_MAX: usize = 4 << 20;
+/// Marks of a stream in progress: what a crash can lose of its bill.
+const MARK_EVERY: Duration = Duration::from_secs(2);
+const MARK_TOKENS: u64 = 1_000;
+/// How long the rest of an answer is waited for, so that its connection can be used again.
+const DRAIN: Duration = Duration::from_secs(1);
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+/// Begins to relay.
+pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Response<Body> {
+    exchange.call.first_byte();
+    let answered = Instant::now();
+    let scanner = Scanner::new(&exchange.call.usage().model_requested, show_usage);
+    let mut headers = http::HeaderMap::new();
+    let timing = Timing {
+        started: exchange.call.started(),
+        dispatched: exchange.dispatched,
+        answered,
+    };
+    exchange.tell(&mut headers, &answer.headers, timing);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let relay = Relay {
+        kept: exchange.ticket.is_some().then(BytesMut::new),
+        exchange,
+        answer,
+        scanner,
+        stage: Stage::Relaying,
+        marked: answered,
+        marked_tokens: 0,
+    };
+    let mut response = Response::new(Body::new(relay));
+    *response.headers_mut() = headers;
+    response
+}
+
+struct Relay {
+    exchange: Exchange,
+    answer: Answer,
+    scanner: Scanner,
+    stage: Stage,
+    /// Everything sent so far, for the cache.
+    kept: Option<BytesMut>,
+    /// When, and at how many tokens, progress was last marked.
+    marked: Instant,
+    marked_tokens: u64,
+}
+
+type Recorded = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+enum Stage {
+    Relaying,
+    /// USAGE is written; `last` goes out when it is durable.
+    Closing { recorded: Recorded, last: Bytes },
+    /// One more frame, then the end.
+    Last(Bytes),
+    Ended,
+}
+
+impl http_body::Body for Relay {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.stage {
+                Stage::Relaying => {
+                    let out = ready!(this.poll_relay(cx));
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    }
+                }
+                Stage::Closing { recorded, last } => {
+                    // What follows the end is read meanwhile, so that the connection can be used again.
+                    let _ = this.answer.poll_drain(cx);
+                    let last = match ready!(recorded.as_mut().poll(cx)) {
+                        Ok(()) => std::mem::take(last),
+                        // The client must not take an unbilled answer for a complete one.
+                        Err(error) => error.frame(),
+                    };
+                    this.let_go();
+                    this.stage = Stage::Last(last);
+                }
+                Stage::Last(last) => {
+                    let last = std::mem::take(last);
+                    this.stage = Stage::Ended;
+                    return Poll::Ready(Some(Ok(Frame::data(last))));
+                }
+                Stage::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+}
+
+impl Relay {
+    /// Whatever has arrived. Empty when the stage has changed.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let mut out = Out::default();
+        loop {
+            match self.answer.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    if let Err(limit) = self.scanner.feed(chunk, &mut out) {
+                        self.fail(UpstreamError::TooLarge(limit));
+                        break;
+                    }
+                    if self.scanner.seen.done {
+                        self.complete();
+                        break;
+                    }
+                    if out.len() >= WRITE_MAX {
+                        break;
+                    }
+                }
+                Poll::Ready(None) => {
+                    self.scanner.end(&mut out);
+                    let seen = &self.scanner.seen;
+                    // Some providers end without `[DONE]`; one that gave no reason was cut off.
+                    if seen.done || (seen.finish.is_some() && !seen.failed) {
+                        self.complete();
+                    } else {
+                        self.fail(UpstreamError::Closed);
+                    }
+                    break;
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.fail(error);
+                    break;
+                }
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => {
+                    self.mark();
+                    break;
+                }
+            }
+        }
+        let out = out.take();
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&out);
+            if kept.len() > KEPT_MAX {
+                self.kept = None;
+            }
+        }
+        Poll::Ready(out)
+    }
+
+    /// The record was durable before the provider's connection had come to its end: it gets a moment more.
+    fn let_go(&mut self) {
+        if let Some(mut rest) = self.answer.take_rest() {
+            self.exchange.call.gateway().detach(async move {
+                // Too slow for its own last bytes: the connection is dropped.
+                let _ = tokio::time::timeout(DRAIN, poll_fn(|cx| rest.poll_drain(cx))).await;
+            });
+        }
+    }
+
+    fn mark(&mut self) {
+        let tokens = self.scanner.seen.output_estimate();
+        if tokens < self.marked_tokens + MARK_TOKENS && self.marked.elapsed() < MARK_EVERY {
+            return;
+        }
+        (self.marked, self.marked_tokens) = (Instant::now(), tokens);
+        self.exchange.call.produced(tokens, None);
+        self.exchange.call.mark();
+    }
+
+    /// The answer is complete, or the provider says that it failed.
+    fn complete(&mut self) {
+        let seen = &mut self.scanner.seen;
+        let output = seen.output_estimate();
+        let reading = seen.usage.take().unwrap_or_else(|| self.exchange.call.estimate(output));
+        if seen.failed {
+            // Its error frame has gone out; what it produced before is billed.
+            let error = openai::error(http::StatusCode::BAD_GATEWAY, &http::HeaderMap::new(), b"{}");
+            let end = End::failed(&Error::Provider(Box::new(error)), reading);
+            self.exchange.failed();
+            self.close(end, DONE, None);
+            return;
+        }
+        let (finish, tier) = (seen.finish.take(), seen.service_tier.take());
+        let keep = finish.as_deref() == Some("stop");
+        let tokens = (reading.meters.input_tokens(), reading.meters.output_tokens());
+        let raw = reading.raw.clone();
+        self.exchange.succeeded(Instant::now());
+        let complete = self.kept.take().filter(|_| keep).and_then(|kept| {
+            Some(Complete {
+                answer: assemble(&kept, &raw)?,
+                input_tokens: u64::try_from(tokens.0).unwrap_or(0),
+                output_tokens: u64::try_from(tokens.1).unwrap_or(0),
+                cost: schemas::NanoUsd::ZERO,
+                model: self.exchange.call.usage().model.clone(),
+                provider: self.exchange.call.usage().provider.clone(),
+                at: self.exchange.call.usage().admitted_at,
+            })
+        });
+        self.close(End::ok(reading, finish, tier), DONE, complete);
+    }
+
+    /// The answer broke off: one error frame, and a bill for what had come.
+    fn fail(&mut self, error: UpstreamError) {
+        let seen = &mut self.scanner.seen;
+        let output = seen.output_estimate();
+        let reading = seen.usage.take().unwrap_or_else(|| self.exchange.call.estimate(output));
+        let error = error.into_error(&self.exchange);
+        self.exchange.failed();
+        let last = if self.scanner.seen.failed { Bytes::new() } else { error.frame() };
+        self.close(End::failed(&error, reading), last, None);
+    }
+
+    fn close(&mut self, end: End, last: Bytes, complete: Option<Complete>) {
+        let closed = match self.exchange.call.close(end) {
+            Ok(closed) => closed,
+            Err(error) => {
+                tracing::error!("a stream could not be recorded: {error}");
+                self.stage = Stage::Last(error.frame());
+                return;
+            }
+        };
+        if let Some(complete) = complete {
+            self.exchange.remember(Complete { cost: closed.amount, ..complete });
+        }
+        let gateway = self.exchange.call.gateway().clone();
+        let request = self.exchange.call.usage().request_id;
+        gateway.detach({
+            let budgets = gateway.budgets.clone();
+            async move {
+                budgets.finish(request, closed.amount, closed.tokens, crate::clock::now()).await;
+            }
+        });
+        let durable = gateway.journal.durable(closed.position);
+        self.stage = Stage::Closing {
+            recorded: Box::pin(async move { durable.await.map_err(Error::from) }),
+            last,
+        };
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Relaying) {
+            // The client hung up: the call bills this when it is dropped.
+            let seen = &mut self.scanner.seen;
+            let output = seen.output_estimate();
+            self.exchange.call.produced(output, seen.usage.take());
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Server-sent events on their way through: whole frames go on as the bytes that came, and what the
+//! gateway has to know is looked for in them without parsing a frame that does not hold it.
+//!
+//! A JSON text never holds an unescaped quote inside a string, so the bytes `"usage"` followed by a
+//! colon are a key and nothing else.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::{self, Finder};
+use schemas::Text;
+use serde_json::value::RawValue;
+
+use crate::usage::Reading;
+
+/// The largest frame that is waited for.
+const FRAME_MAX: usize = 16 << 20;
+
+/// What is sent on: nothing copied while it is one piece.
+#[derive(Debug, Default)]
+pub struct Out {
+    one: Option<Bytes>,
+    many: BytesMut,
+}
+
+impl Out {
+    fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.many.is_empty() {
+            match self.one.take() {
+                None => {
+                    self.one = Some(bytes);
+                    return;
+                }
+                Some(first) => {
+                    self.many.reserve((first.len() + bytes.len()) * 2);
+                    self.many.extend_from_slice(&first);
+                }
+            }
+        }
+        self.many.extend_from_slice(&bytes);
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.one.as_ref().map_or(self.many.len(), Bytes::len)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything since the last time.
+    pub fn take(&mut self) -> Bytes {
+        self.one.take().unwrap_or_else(|| self.many.split().freeze())
+    }
+}
+
+/// What a stream has said so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub usage: Option<Reading>,
+    pub finish: Option<Text>,
+    pub service_tier: Option<Text>,
+    /// `[DONE]` came. It is not sent on: the relay says it when the record is durable.
+    pub done: bool,
+    /// The provider ended its stream with an error frame.
+    pub failed: bool,
+    /// Frames with content, their payload in bytes, and the smallest one's.
+    frames: u64,
+    bytes: u64,
+    smallest: u64,
+}
+
+impl Seen {
+    /// Tokens of output so far. Providers send about one token a frame; where they send more, the text
+    /// beyond the frame's own framing tells.
+    #[must_use]
+    pub fn output_estimate(&self) -> u64 {
+        let text = self.bytes.saturating_sub(self.frames.saturating_mul(self.smallest));
+        self.frames.max(text / 4)
+    }
+}
+
+/// How the model's name is sent on.
+#[derive(Debug)]
+enum Name {
+    /// The first frame decides.
+    Unknown,
+    AsAsked,
+    /// Replaced in every frame: the very bytes to look for, where in them the name's value begins, and
+    /// its length.
+    Other {
+        find: Finder<'static>,
+        value_at: usize,
+        value_len: usize,
+    },
+}
+
+/// The state of one stream.
+#[derive(Debug)]
+pub struct Scanner {
+    pub seen: Seen,
+    /// The JSON string of the name that the client asked for.
+    requested: Bytes,
+    name: Name,
+    show_usage: bool,
+    /// Frames end in `\r\n\r\n`.
+    crlf: bool,
+    /// The beginning of a frame whose end has not come.
+    rest: BytesMut,
+}
+
+enum Verdict {
+    Pass,
+    Drop,
+    Replace(Bytes),
+    Done,
+}
+
+impl Scanner {
+    #[must_use]
+    pub fn new(requested: &str, show_usage: bool) -> Self {
+        Self {
+            seen: Seen::default(),
+            requested: serde_json::to_string(requested).unwrap_or_default().into(),
+            name: Name::Unknown,
+            show_usage,
+            crlf: false,
+            rest: BytesMut::new(),
+        }
+    }
+
+    /// Takes what arrived; puts what goes on into `out`.
+    ///
+    /// # Errors
+    /// A frame without an end.
+    pub fn feed(&mut self, chunk: Bytes, out: &mut Out) -> Result<(), usize> {
+        let chunk = if self.rest.is_empty() {
+            chunk
+        } else {
+            self.rest.extend_from_slice(&chunk);
+            self.rest.split().freeze()
+        };
+        // `from..at` are whole frames that go on as they are.
+        let (mut from, mut at) = (0, 0);
+        while let Some(end) = self.frame_end(&chunk[at..]) {
+            let frame = at..at + end;
+            match self.inspect(&chunk[frame.clone()]) {
+                Verdict::Pass => {}
+                Verdict::Drop => {
+                    out.push(chunk.slice(from..at));
+                    from = frame.end;
+                }
+                Verdict::Replace(with) => {
+                    out.push(chunk.slice(from..at));
+                    out.push(with);
+                    from = frame.end;
+                }
+                Verdict::Done => {
+                    out.push(chunk.slice(from..at));
+                    self.seen.done = true;
+                    return Ok(());
+                }
+            }
+            at = frame.end;
+        }
+        out.push(chunk.slice(from..at));
+        if at < chunk.len() {
+            if chunk.len() - at > FRAME_MAX {
+                return Err(FRAME_MAX);
+            }
+            self.rest.extend_from_slice(&chunk[at..]);
+        }
+        Ok(())
+    }
+
+    /// The stream ended. Some providers leave the last blank line out: the frame before it counts.
+    pub fn end(&mut self, out: &mut Out) {
+        if !self.rest.is_empty() {
+            let newline: &[u8] = if self.crlf { b"\r\n\r\n" } else { b"\n\n" };
+            // Cannot be too long: it was not before.
+            let _ = self.feed(Bytes::from_static(newline), out);
+        }
+    }
+
+    /// Length of the first frame with its blank line.
+    fn frame_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        if !self.crlf {
+            if let Some(at) = memmem::find(bytes, b"\n\n") {
+                return Some(at + 2);
+            }
+            self.crlf = memmem::find(bytes, b"\r\n\r\n").is_some();
+        }
+        if self.crlf {
+            return memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4);
+        }
+        None
+    }
+
+    fn inspect(&mut self, frame: &[u8]) -> Verdict {
+        // Comments, event names and retry hints go on as they are.
+        let Some(data) = frame.strip_prefix(b"data:") else {
+            return Verdict::Pass;
+        };
+        let data = data.trim_ascii();
+        if data == b"[DONE]" {
+            return Verdict::Done;
+        }
+        if data.starts_with(b"{\"error\"") {
+            self.seen.failed = true;
+            return Verdict::Pass;
+        }
+        let first = matches!(self.name, Name::Unknown);
+        if let Some(at) = value_of(data, b"\"finish_reason\"")
+            && let Some(reason) = text_at(data, at)
+        {
+            self.seen.finish = Some(reason.into());
+        } else {
+            self.count(data);
+        }
+        let mut only_usage = false;
+        if let Some(at) = value_of(data, b"\"usage\"")
+            && data.get(at) == Some(&b'{')
+            && let Some(reading) = object_at(data, at).and_then(Reading::openai)
+        {
+            self.seen.usage = Some(reading);
+            only_usage = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
+        }
+        if (first || only_usage)
+            && let Some(tier) = value_of(data, b"\"service_tier\"").and_then(|at| text_at(data, at))
+        {
+            self.seen.service_tier = Some(tier.into());
+        }
+        if only_usage && !self.show_usage {
+            return Verdict::Drop;
+        }
+        self.rename(frame)
+    }
+
+    /// Counts a frame that carries output; those that only open a choice do not.
+    fn count(&mut self, data: &[u8]) {
+        let opening = self.seen.frames == 0
+            && memmem::find(data, b"\"role\"").is_some()
+            && value_of(data, b"\"content\"").is_none_or(|at| {
+                let value = &data[at..];
+                value.starts_with(b"\"\"") || value.starts_with(b"null")
+            })
+            && memmem::find(data, b"\"tool_calls\"").is_none();
+        let empty = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
+        if opening || empty {
+            return;
+        }
+        let bytes = data.len() as u64;
+        self.seen.smallest = if self.seen.frames == 0 { bytes } else { self.seen.smallest.min(bytes) };
+        self.seen.frames += 1;
+        self.seen.bytes += bytes;
+    }
+
+    fn rename(&mut self, frame: &[u8]) -> Verdict {
+        if matches!(self.name, Name::Unknown) {
+            self.learn(frame);
+        }
+        let Name::Other { find, value_at, value_len } = &self.name else {
+            return Verdict::Pass;
+        };
+        let Some(key) = find.find(frame) else {
+            return Verdict::Pass;
+        };
+        let value = key + value_at..key + value_at + value_len;
+        let mut renamed = BytesMut::with_capacity(frame.len() + self.requested.len());
+        renamed.extend_from_slice(&frame[..value.start]);
+        renamed.extend_from_slice(&self.requested);
+        renamed.extend_from_slice(&frame[value.end..]);
+        Verdict::Replace(renamed.freeze())
+    }
+
+    /// What the provider calls the model is the same in all frames of a stream.
+    fn learn(&mut self, frame: &[u8]) {
+        let Some(at) = value_of(frame, b"\"model\"") else {
+            return;
+        };
+        let Some(text) = text_at(frame, at) else {
+            return;
+        };
+        // With its quotes.
+        let value_len = text.len() + 2;
+        if frame[at..at + value_len] == self.requested[..] {
+            self.name = Name::AsAsked;
+            return;
+        }
+        let key = memmem::rfind(&frame[..at], b"\"model\"").unwrap_or(at);
+        self.name = Name::Other {
+            find: Finder::new(&frame[key..at + value_len]).into_owned(),
+            value_at: at - key,
+            value_len,
+        };
+    }
+}
+
+/// Where the value of a key begins; `key` with its quotes.
+fn value_of(data: &[u8], key: &[u8]) -> Option<usize> {
+    memmem::find_iter(data, key).find_map(|at| {
+        let after = at + key.len();
+        let colon = after + space(&data[after..]);
+        (data.get(colon) == Some(&b':')).then(|| colon + 1 + space(&data[colon + 1..]))
+    })
+}
+
+fn space(data: &[u8]) -> usize {
+    data.iter().take_while(|b| b.is_ascii_whitespace()).count()
+}
+
+/// A string without escapes, as the names that we look for are.
+fn text_at(data: &[u8], at: usize) -> Option<&str> {
+    let rest = data.get(at..)?.strip_prefix(b"\"")?;
+    let end = memchr::memchr2(b'"', b'\\', rest)?;
+    if rest[end] == b'\\' {
+        return None;
+    }
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+fn object_at(data: &[u8], at: usize) -> Option<&[u8]> {
+    let mut values = serde_json::Deserializer::from_slice(data.get(at..)?).into_iter::<&RawValue>();
+    values.next()?.ok().map(|raw| raw.get().as_bytes())
+}
+
+fn is_empty_array(data: &[u8]) -> bool {
+    data.strip_prefix(b"[").is_some_and(|rest| rest.get(space(rest)) == Some(&b']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USAGE: &str = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+
+    fn frame(delta: &str, finish: &str) -> String {
+        format!(
+            "data: {{\"id\":\"c\",\"model\":\"up-1\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}],\"usage\":null}}\n\n"
+        )
+    }
+
+    fn whole() -> String {
+        [
+            frame(r#"{"role":"assistant","content":""}"#, "null"),
+            frame(r#"{"content":"usage"}"#, "null"),
+            frame(r#"{"content":"\"usage\":{\"prompt_tokens\":9}"}"#, "null"),
+            frame("{}", "\"stop\""),
+            format!("data: {{\"id\":\"c\",\"model\":\"up-1\",\"choices\":[],{USAGE},\"service_tier\":\"flex\"}}\n\n"),
+            "data: [DONE]\n\n".to_owned(),
+        ]
+        .concat()
+    }
+
+    /// Feeds a text in pieces of a size.
+    fn run(text: &str, size: usize, requested: &str, show_usage: bool) -> (Scanner, String) {
+        let mut scanner = Scanner::new(requested, show_usage);
+        let mut sent = Vec::new();
+        for piece in text.as_bytes().chunks(size) {
+            let mut out = Out::default();
+            scanner.feed(Bytes::copy_from_slice(piece), &mut out).unwrap();
+            sent.extend_from_slice(&out.take());
+        }
+        (scanner, String::from_utf8(sent).unwrap())
+    }
+
+    #[test]
+    fn however_it_is_cut_the_same_comes_out() {
+        let text = whole();
+        let asked = text.replace("up-1", "mine").replace("data: [DONE]\n\n", "");
+        let usage_frame = asked.find("data: {\"id\":\"c\",\"model\":\"mine\",\"choices\":[]").unwrap();
+        for size in [1, 2, 3, 7, 64, 100_000] {
+            let (scanner, sent) = run(&text, size, "mine", true);
+            assert_eq!(sent, asked, "in pieces of {size}");
+            assert!(scanner.seen.done && !scanner.seen.failed);
+            assert_eq!(scanner.seen.finish.as_deref(), Some("stop"));
+            assert_eq!(scanner.seen.service_tier.as_deref(), Some("flex"));
+            assert_eq!(scanner.seen.usage.as_ref().unwrap().meters.output_tokens(), 2);
+            let (_, hidden) = run(&text, size, "mine", false);
+            assert_eq!(hidden, asked[..usage_frame], "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn frames_that_need_no_change_are_the_same_memory() {
+        let text = Bytes::from(whole());
+        let mut scanner = Scanner::new("up-1", true);
+        let mut out = Out::default();
+        scanner.feed(text.clone(), &mut out).unwrap();
+        let sent = out.take();
+        assert_eq!(sent.as_ptr(), text.as_ptr());
+        assert_eq!(sent.len(), text.len() - "data: [DONE]\n\n".len());
+    }
+
+    #[test]
+    fn other_line_ends_and_comments_pass() {
+        let text = whole().replace("\n\n", "\r\n\r\n");
+        let text = format!(": keep-alive\r\n\r\n{text}");
+        for size in [1, 5, 10_000] {
+            let (scanner, sent) = run(&text, size, "up-1", true);
+            assert!(scanner.seen.done);
+            assert!(sent.starts_with(": keep-alive\r\n\r\ndata: {"), "{sent}");
+        }
+    }
+
+    #[test]
+    fn output_is_estimated_by_frames() {
+        let text: String = (0..3).map(|at| frame(&format!("{{\"content\":\"w{at}\"}}"), "null")).collect();
+        let opened = format!("{}{text}", frame(r#"{"role":"assistant","content":""}"#, "null"));
+        let (scanner, _) = run(&opened, 50, "up-1", true);
+        assert_eq!(scanner.seen.output_estimate(), 3);
+    }
+
+    #[test]
+    fn a_last_frame_without_its_blank_line_counts() {
+        let mut scanner = Scanner::new("up-1", true);
+        let mut out = Out::default();
+        scanner.feed(Bytes::from("data: [DONE]\n"), &mut out).unwrap();
+        assert!(!scanner.seen.done);
+        scanner.end(&mut out);
+        assert!(scanner.seen.done);
+    }
+
+    #[test]
+    fn an_error_frame_is_seen_and_sent_on() {
+        let (scanner, sent) = run("data: {\"error\":{\"message\":\"x\"}}\n\n", 9, "m", false);
+        assert!(scanner.seen.failed);
+        assert!(sent.contains("\"x\""));
+    }
+}

@@ -1,0 +1,173 @@
+//! The HTTP client: one request to one provider, its answer as bytes.
+//!
+//! Two ways out behind one interface. Plain HTTP (vLLM, Ollama, a local gateway) goes through a pool of
+//! its own, whose connections are driven by the very task that waits for the answer: no task switch, no
+//! channel between tasks. HTTPS and proxied hosts go through reqwest. One [`Upstream`] belongs to one
+//! serving thread. Redirects are never followed, and no error ever shows a URL, a header or a key.
+
+mod answer;
+mod error;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use http_body_util::Full;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+pub use answer::Answer;
+pub use error::{Stage, UpstreamError};
+
+use crate::models::{Deployment, Target};
+use pool::Pool;
+
+/// A host and port that connections are kept to.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    pub host: String,
+    pub port: u16,
+    /// `Host` of requests.
+    pub shown: HeaderValue,
+    /// Goes through reqwest.
+    pub indirect: bool,
+}
+
+impl Peer {
+    /// The peer of a URL; `None` when it is not HTTP.
+    #[must_use]
+    pub fn of(url: &reqwest::Url) -> Option<Self> {
+        let host = url.host_str()?;
+        let port = url.port_or_known_default()?;
+        let shown = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let indirect = match url.scheme() {
+            "http" => !url.username().is_empty() || proxied(host),
+            "https" => true,
+            _ => return None,
+        };
+        Some(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            shown: HeaderValue::try_from(shown).ok()?,
+            indirect,
+        })
+    }
+}
+
+/// Whether plain HTTP to a host might have to go through a proxy: reqwest then decides.
+fn proxied(host: &str) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let local = host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    !local && ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(set)
+}
+
+/// The client of one serving thread.
+#[derive(Debug)]
+pub struct Upstream {
+    pool: Arc<Pool>,
+    reqwest: OnceCell<reqwest::Client>,
+    connect: Duration,
+    first_byte: Option<Duration>,
+    idle: Duration,
+}
+
+impl Upstream {
+    #[must_use]
+    pub fn new(timeouts: &config::Timeouts) -> Self {
+        Self {
+            pool: Arc::new(Pool::default()),
+            reqwest: OnceCell::new(),
+            connect: timeouts.connect,
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// No connection, no answer in time, or something that is not HTTP.
+    pub async fn call(
+        &self,
+        target: &Target,
+        deployment: &Deployment,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
+        let now = Instant::now();
+        let (until, stage) = match self.first_byte {
+            Some(limit) if now + limit < deadline => (now + limit, Stage::FirstByte),
+            _ => (deadline, Stage::Total),
+        };
+        let answer = async {
+            if target.peer.indirect {
+                self.through_reqwest(target, deployment, body).await
+            } else {
+                self.direct(target, deployment, body).await
+            }
+        };
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(answer) => answer.map(|answer| answer.bounded(deadline, self.idle)),
+            Err(_) => Err(UpstreamError::Timeout {
+                stage,
+                after: now.elapsed(),
+            }),
+        }
+    }
+
+    async fn direct(
+        &self,
+        target: &Target,
+        deployment: &Deployment,
+        body: Bytes,
+    ) -> Result<Answer, UpstreamError> {
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.path.clone();
+        *request.headers_mut() = deployment.headers.clone();
+        request.headers_mut().insert(header::HOST, target.peer.shown.clone());
+        let (response, conn) = self.pool.send(&target.peer, request, self.connect).await?;
+        let (head, body) = response.into_parts();
+        Ok(Answer::pooled(head, body, conn, self.pool.clone(), target.peer.clone()))
+    }
+
+    async fn through_reqwest(
+        &self,
+        target: &Target,
+        deployment: &Deployment,
+        body: Bytes,
+    ) -> Result<Answer, UpstreamError> {
+        let client = self.reqwest.get_or_try_init(|| std::future::ready(self.client())).await?;
+        let response = client
+            .post(target.url.clone())
+            .headers(deployment.headers.clone())
+            .body(body)
+            .send()
+            .await
+            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
+        let (head, body) = http::Response::from(response).into_parts();
+        Ok(Answer::reqwest(head, body))
+    }
+
+    fn client(&self) -> Result<reqwest::Client, UpstreamError> {
+        // Whoever installed one before us chose well enough.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.connect)
+            .tcp_nodelay(true)
+            .http1_only()
+            .pool_idle_timeout(pool::IDLE_MAX)
+            .build()
+            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))
+    }
+}

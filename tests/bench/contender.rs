@@ -1,0 +1,104 @@
+//! Who is measured: the processes of one run, started on their cores.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::bodies::{self, Model};
+use crate::cores::{self, Cores, Running};
+use crate::load::Target;
+use crate::tollgate::{self, Sync};
+use crate::{forwarder, nginx};
+
+/// One way from the client to the provider.
+pub struct Contender {
+    pub name: String,
+    pub plain: SocketAddr,
+    /// Where streams are asked for.
+    pub streams: SocketAddr,
+    pub key: String,
+    pub running: Running,
+}
+
+impl Contender {
+    pub fn target(&self, model: Model) -> Target {
+        let address = if model == Model::Plain {
+            self.plain
+        } else {
+            self.streams
+        };
+        Target {
+            address,
+            request: bodies::request(address, &self.key, model),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits until it accepts connections.
+    pub fn listens(&self) -> Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect(self.plain).is_err() {
+            if started.elapsed() > Duration::from_secs(10) {
+                bail!("{} does not listen on {}", self.name, self.plain);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// Everything that runs during one section.
+pub struct Lineup {
+    /// The first is nginx, to which ratios are taken.
+    pub contenders: Vec<Contender>,
+    /// Who is not measured, and why.
+    pub absent: Vec<(String, String)>,
+    /// The provider without a gateway.
+    pub direct: Target,
+    _provider: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Lineup {
+    /// nginx, the forwarder, and Tollgate once per sync mode. To be called on the thread that will
+    /// make the load: the processes end with it.
+    pub fn start(cores: Cores, syncs: &[Sync]) -> Result<Self> {
+        let (provider, port) = cores::helper(cores.load, &["__provider"])?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let folder = folder()?;
+        let mut contenders = vec![
+            nginx::start(cores, folder.path(), address)?,
+            forwarder::start(cores, address)?,
+        ];
+        let mut absent = Vec::new();
+        for sync in syncs {
+            match tollgate::start(cores, folder.path(), address, *sync) {
+                Ok(contender) => contenders.push(contender),
+                Err(error) => absent.push((tollgate::name(*sync), format!("{error:#}"))),
+            }
+        }
+        let request = bodies::request(address, "sk-direct", Model::Plain);
+        let direct = Target { address, request };
+        Ok(Self {
+            contenders,
+            absent,
+            direct,
+            _provider: provider,
+            _folder: folder,
+        })
+    }
+}
+
+/// Beside the executables, so on a disk that syncs in earnest: `/tmp` may be memory.
+fn folder() -> Result<tempfile::TempDir> {
+    let executable = std::env::current_exe()?;
+    let beside = executable.parent().unwrap_or(Path::new("."));
+    Ok(tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(beside)?)
+}

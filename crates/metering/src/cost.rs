@@ -248,8 +248,8 @@ impl Bounds<'_> {
 
     /// Per reachable sheet: the most that all but the output can cost, and the dearest output token,
     /// both atto-USD. `None` where that passes i128.
-    fn parts<'p>(&'p self, price: &'p Price) -> impl Iterator<Item = (Option<i128>, i128)> + 'p {
-        let present = |meter: Meter| !self.absent.contains(meter);
+    #[inline]
+    fn parts<'p>(&'p self, price: &'p Price) -> impl Iterator<Item = Option<(i128, i128)>> + 'p {
         let counted = [
             (Meter::Images, self.images),
             (Meter::Seconds, self.seconds),
@@ -258,18 +258,21 @@ impl Bounds<'_> {
             (Meter::Searches, self.searches),
             (Meter::Requests, self.requests),
         ];
-        price
-            .reachable(self.input, self.service_tier)
-            .map(move |sheet| {
-                let dearest_in = sheet.dearest(|m| m.is_input_token() && present(m));
-                let input = dearest_in.checked_mul(i128::from(self.input.min(sheet.upto)));
-                let rest = counted.iter().try_fold(0_i128, |sum, &(meter, units)| {
-                    let unit = sheet.price(meter).filter(|_| present(meter)).unwrap_or(0);
-                    sum.checked_add(unit.checked_mul(i128::from(units))?)
-                });
-                let fixed = input.zip(rest).and_then(|(a, b)| a.checked_add(b));
-                (fixed, sheet.dearest(|m| m.is_output_token() && present(m)))
-            })
+        let reachable = price.reachable(self.input, self.service_tier);
+        reachable.map(move |sheet| {
+            let tokens = self.input.min(sheet.upto);
+            let input = times(sheet.dearest_in(self.absent), tokens);
+            let fixed =
+                counted
+                    .iter()
+                    .try_fold(input?, |sum, &(meter, units)| match sheet.price(meter) {
+                        Some(unit) if units > 0 && !self.absent.contains(meter) => {
+                            sum.checked_add(times(unit, units)?)
+                        }
+                        _ => Some(sum),
+                    });
+            Some((fixed?, sheet.dearest_out(self.absent)))
+        })
     }
 }
 
@@ -286,15 +289,29 @@ pub fn worst_case(price: &Price, input_bound: u64, output_cap: u64, choices: u32
 /// As [`worst_case`], for calls that also use other meters, or that are known to leave some untouched.
 #[must_use]
 pub fn worst_case_within(price: &Price, bounds: &Bounds<'_>) -> NanoUsd {
-    let output = i128::from(bounds.output) * i128::from(bounds.choices());
+    let output = bounds.output.checked_mul(bounds.choices());
     bounds
         .parts(price)
-        .map(|(fixed, dearest_out)| {
-            let most = dearest_out.checked_mul(output)?.checked_add(fixed?)?;
-            AttoUsd(most).round_up()
+        .map(|part| {
+            let (fixed, dearest_out) = part?;
+            if dearest_out == 0 {
+                return Some(fixed);
+            }
+            fixed.checked_add(times(dearest_out, output?)?)
         })
-        .try_fold(NanoUsd::ZERO, |worst, sheet| Some(worst.max(sheet?)))
+        .try_fold(0, |worst: i128, sheet| Some(worst.max(sheet?)))
+        .and_then(|worst| AttoUsd(worst).round_up())
         .unwrap_or(NanoUsd::MAX)
+}
+
+/// Price times units, both not negative.
+#[inline]
+fn times(unit: i128, units: u64) -> Option<i128> {
+    if units < 1 << 46 {
+        // Prices are at most PRICE_MAX, below 2⁸⁰: the product stays below 2¹²⁶.
+        return Some(unit.wrapping_mul(i128::from(units)));
+    }
+    unit.checked_mul(i128::from(units))
 }
 
 /// The largest output cap whose [`worst_case`] is at most `left`; `None` when not even one token fits.
@@ -314,9 +331,10 @@ pub fn affordable_output_within(price: &Price, bounds: &Bounds<'_>, left: NanoUs
     let choices = i128::from(bounds.choices());
     bounds
         .parts(price)
-        .try_fold(u64::MAX, |cap, (fixed, dearest_out)| {
+        .try_fold(u64::MAX, |cap, part| {
+            let (fixed, dearest_out) = part?;
             // `round_up(cost) <= left` is `cost <= left` in atto-USD, `left` being whole nano-USD.
-            let rest = left.to_atto().0.checked_sub(fixed?)?;
+            let rest = left.to_atto().0.checked_sub(fixed)?;
             if rest < 0 {
                 return None;
             }

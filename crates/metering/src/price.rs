@@ -46,6 +46,9 @@ pub(crate) struct Sheet {
     /// Atto-USD per unit; meaningful where `priced` has the meter.
     prices: [i128; METERS],
     priced: MeterSet,
+    /// The dearest input and output token when no meter is ruled out.
+    dearest_in: i128,
+    dearest_out: i128,
 }
 
 impl Sheet {
@@ -55,8 +58,23 @@ impl Sheet {
             .then(|| self.prices[meter as usize])
     }
 
-    /// The dearest of the meters in `of`, zero when none has a price.
-    pub(crate) fn dearest(&self, of: impl Fn(Meter) -> bool) -> i128 {
+    /// The dearest token of a prompt, atto-USD, zero when none has a price.
+    pub(crate) fn dearest_in(&self, absent: MeterSet) -> i128 {
+        if absent == MeterSet::EMPTY {
+            return self.dearest_in;
+        }
+        self.dearest(|meter| meter.is_input_token() && !absent.contains(meter))
+    }
+
+    /// The dearest token of an answer, atto-USD, zero when none has a price.
+    pub(crate) fn dearest_out(&self, absent: MeterSet) -> i128 {
+        if absent == MeterSet::EMPTY {
+            return self.dearest_out;
+        }
+        self.dearest(|meter| meter.is_output_token() && !absent.contains(meter))
+    }
+
+    fn dearest(&self, of: impl Fn(Meter) -> bool) -> i128 {
         Meter::ALL
             .into_iter()
             .filter(|meter| of(*meter))
@@ -173,15 +191,14 @@ impl Price {
     }
 
     fn find(&self, name: &str) -> Option<&Tier> {
-        let named = |tier: &&Tier| {
-            tier.name
-                .as_ref()
-                .is_some_and(|known| known.eq_ignore_ascii_case(name))
+        let named = |same: fn(&str, &str) -> bool| {
+            let known = |tier: &&Tier| tier.name.as_deref().is_some_and(|known| same(known, name));
+            self.tiers.iter().find(known)
         };
-        if is_standard(name) {
-            return self.tiers.first();
-        }
-        self.tiers.iter().find(named)
+        // As catalogs and answers write it, first: this is on the way of every rating.
+        named(|a, b| a == b)
+            .or_else(|| self.tiers.first().filter(|_| is_standard(name)))
+            .or_else(|| named(str::eq_ignore_ascii_case))
     }
 
     /// Every sheet that a prompt of at most `input_bound` tokens can meet, in the pinned tier or in all.
@@ -317,6 +334,8 @@ fn sheet(rates: &[Read<'_>], tier: Option<&str>, aboves: &[u64], at: usize) -> S
         upto: aboves.get(at + 1).copied().unwrap_or(u64::MAX),
         prices: [0; METERS],
         priced: MeterSet::EMPTY,
+        dearest_in: 0,
+        dearest_out: 0,
     };
     for meter in Meter::ALL {
         let mut chain = std::iter::successors(Some(meter), |meter| falls_back_to(*meter));
@@ -329,5 +348,7 @@ fn sheet(rates: &[Read<'_>], tier: Option<&str>, aboves: &[u64], at: usize) -> S
             sheet.priced = sheet.priced.with(meter);
         }
     }
+    sheet.dearest_in = sheet.dearest(Meter::is_input_token);
+    sheet.dearest_out = sheet.dearest(Meter::is_output_token);
     sheet
 }

@@ -89,6 +89,14 @@ impl FromStr for Zone {
 const EXPECTED: &str = "daily, weekly, monthly, yearly, lifetime, or a number with s, m, h, d, w, mo or y \
      (1d from midnight, 7d and 1w from Monday, 30d and 1mo from the first of the month)";
 
+/// 0000-01-01T00:00:00Z, µs. What came before is part of the window that holds this instant, so that
+/// no period begins before the calendar does.
+const YEAR_ZERO: i64 = -62_167_219_200_000_000;
+
+/// 9999-12-30T22:00:00Z, µs: the last instant that the calendar reads from microseconds. The window that
+/// holds it never ends.
+const LAST_SECOND: i64 = 253_402_207_200_000_000;
+
 const MINUTE: u32 = 60;
 const HOUR: u32 = 60 * MINUTE;
 const DAY: u32 = 24 * HOUR;
@@ -174,11 +182,8 @@ impl Period {
     }
 
     fn calendar(self, at: Micros, zone: &Zone) -> Window {
-        let known = at.0.clamp(
-            Timestamp::MIN.as_microsecond(),
-            Timestamp::MAX.as_microsecond(),
-        );
-        // Clamped into the range of `Timestamp` a line above.
+        let known = at.0.clamp(YEAR_ZERO, LAST_SECOND);
+        // In the calendar's range by the line above.
         let local = Timestamp::from_microsecond(known).unwrap_or(Timestamp::UNIX_EPOCH);
         let mut first = self.first_day(local.to_zoned(zone.0.clone()).date());
         let mut start = first.and_then(|day| midnight(day, zone));
@@ -191,7 +196,7 @@ impl Period {
                 Some(end) if at.0 >= end => (first, start) = (next, Some(end)),
                 _ => {
                     return Window {
-                        start: Micros(start.unwrap_or(i64::MIN)),
+                        start: Micros(start.filter(|s| *s > YEAR_ZERO).unwrap_or(i64::MIN)),
                         end: Micros(end.unwrap_or(i64::MAX)),
                     };
                 }

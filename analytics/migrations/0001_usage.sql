@@ -1,0 +1,116 @@
+-- What was used and what it cost. The same statements for the embedded engine and a server.
+--
+-- Both tables are projections of the log: every key holds only immutable fields of the event, so a
+-- replay writes the same keys again and no sum over FINAL changes. `ts` is the admission of the call,
+-- never now(): a key lives in one partition for ever, which makes
+-- do_not_merge_across_partitions_select_final=1 safe. Empty text stands for "none" in optional columns.
+--
+-- No insert deduplication: it would swallow a replay that repairs lost parts, and the keys do not need it.
+-- A statement ends with ";" at the end of a line.
+
+CREATE TABLE IF NOT EXISTS usage_rows (
+  ts DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+  ended_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+  source_id UInt64 CODEC(LZ4),
+  kpart UInt16 CODEC(LZ4),
+  pseq UInt64 CODEC(Delta, LZ4),
+  request_id UUID,
+  call_id String,
+  org LowCardinality(String),
+  team_id LowCardinality(String),
+  user_id String,
+  key_hash String,
+  key_alias LowCardinality(String),
+  end_user String,
+  tags Array(LowCardinality(String)),
+  model_requested LowCardinality(String),
+  model LowCardinality(String),
+  provider LowCardinality(String),
+  deployment_id LowCardinality(String),
+  service_tier LowCardinality(String),
+  attempt_no UInt32,
+  last Bool,
+  outcome Enum8('unknown' = 0, 'ok' = 1, 'error' = 2, 'cancelled' = 3, 'abandoned' = 4, 'cache_hit' = 5),
+  estimated Bool,
+  mismatch Bool,
+  stream Bool,
+  status UInt16,
+  error_code LowCardinality(String),
+  finish_reason LowCardinality(String),
+  catalog_version UInt64,
+  meters Map(LowCardinality(String), Int64),
+  input_tokens Int64,
+  cached_tokens Int64,
+  output_tokens Int64,
+  reasoning_tokens Int64,
+  ttft_us UInt64,
+  duration_us UInt64,
+  cache_kind Enum8('none' = 0, 'exact' = 1, 'semantic' = 2),
+  cache_similarity Float32,
+  saved Decimal(18, 9),
+  hold Decimal(18, 9),
+  priced Bool,
+  unpriced_reason LowCardinality(String),
+  provider_usage String CODEC(ZSTD(3)),
+  INDEX request_id_seen request_id TYPE bloom_filter GRANULARITY 4,
+  INDEX key_hash_seen key_hash TYPE bloom_filter GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(ts)
+ORDER BY (org, toDate(ts), source_id, kpart, pseq)
+TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1,
+  min_rows_to_fsync_after_merge = 1, index_granularity = 8192;
+
+CREATE TABLE IF NOT EXISTS cost_ledger (
+  ts DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+  source_id UInt64 CODEC(LZ4),
+  kpart UInt16 CODEC(LZ4),
+  pseq UInt64 CODEC(Delta, LZ4),
+  rating_seq UInt32,
+  request_id UUID,
+  org LowCardinality(String),
+  team_id LowCardinality(String),
+  user_id String,
+  key_hash String,
+  key_alias LowCardinality(String),
+  end_user String,
+  tags Array(LowCardinality(String)),
+  model_requested LowCardinality(String),
+  model LowCardinality(String),
+  provider LowCardinality(String),
+  deployment_id LowCardinality(String),
+  outcome Enum8('unknown' = 0, 'ok' = 1, 'error' = 2, 'cancelled' = 3, 'abandoned' = 4, 'cache_hit' = 5),
+  last Bool,
+  amount Decimal(18, 9),
+  exact Decimal(38, 18),
+  priced Bool,
+  reason LowCardinality(String),
+  catalog_version UInt64,
+  hold Decimal(18, 9),
+  saved Decimal(18, 9),
+  input_tokens Int64,
+  output_tokens Int64,
+  budget_id Array(String),
+  window_start Array(DateTime64(6, 'UTC')),
+  INDEX request_id_seen request_id TYPE bloom_filter GRANULARITY 4,
+  INDEX key_hash_seen key_hash TYPE bloom_filter GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(ts)
+ORDER BY (org, toDate(ts), source_id, kpart, pseq, rating_seq)
+TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
+SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1,
+  min_rows_to_fsync_after_merge = 1, index_granularity = 8192;
+
+-- Up to where the store lane has handled each source, written after the rows of a batch. Rows may be
+-- missing below a mark for good reasons (dead letters, TTL), which a count of rows could not tell from
+-- a loss. Whoever drops rows to have them replayed drops the marks of their source too.
+CREATE TABLE IF NOT EXISTS lane_marks (
+  source_id UInt64,
+  kpart UInt16,
+  pseq UInt64
+)
+ENGINE = ReplacingMergeTree(pseq)
+ORDER BY (source_id, kpart)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;

@@ -1,0 +1,252 @@
+//! A child with an engine, a store that writes, and clients of the HTTP front.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use analytics::embedded::{self, EmbeddedOptions, Supervisor, SupervisorOptions};
+use analytics::{Batch, CostRow, Store, UsageRow};
+use schemas::{
+    AttoUsd, CacheKind, KeyHash, Meter, Meters, Micros, NanoUsd, Outcome, Partition, Pseq,
+    RequestId, SourceId,
+};
+
+use crate::client::Ask;
+
+pub const WRITER_PASSWORD: &str = "writer's \"password\"";
+pub const ANALYST_PASSWORD: &str = "analyst-password";
+
+const CHILD_DIR: &str = "ANALYTICS_TEST_CHILD_DIR";
+const CHILD_ADDR: &str = "ANALYTICS_TEST_CHILD_ADDR";
+
+pub fn library() -> PathBuf {
+    std::env::var_os("TOLLGATE_LIBCHDB")
+        .expect("TOLLGATE_LIBCHDB names no libchdb.so: run through ./tollgate test")
+        .into()
+}
+
+pub fn options(data_dir: &Path, listen: SocketAddr) -> EmbeddedOptions {
+    EmbeddedOptions {
+        data_dir: data_dir.to_owned(),
+        listen,
+        lib: library(),
+        writer_password: WRITER_PASSWORD.to_owned(),
+        analyst_password: ANALYST_PASSWORD.to_owned(),
+    }
+}
+
+pub fn serve_if_child() {
+    let (Ok(dir), Ok(addr)) = (std::env::var(CHILD_DIR), std::env::var(CHILD_ADDR)) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let served = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate()).unwrap();
+        let (ready, _ignored) = tokio::sync::oneshot::channel();
+        let options = options(Path::new(&dir), addr.parse().unwrap());
+        embedded::serve(options, ready, async move {
+            term.recv().await;
+        })
+        .await
+    });
+    if let Err(error) = served {
+        let mut said = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        panic!("{said}");
+    }
+}
+
+pub fn free_addr() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+pub fn child(data_dir: &Path, addr: SocketAddr) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "as_a_child_it_serves", "--nocapture"])
+        .env(CHILD_DIR, data_dir)
+        .env(CHILD_ADDR, addr.to_string())
+        .stdout(std::process::Stdio::null());
+    command
+}
+
+pub struct World {
+    pub supervisor: Supervisor,
+    pub addr: SocketAddr,
+    pub store: Store,
+    pub dir: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        library();
+        let dir = tempfile::tempdir().unwrap();
+        let addr = free_addr();
+        let data_dir = dir.path().to_owned();
+        let supervisor =
+            Supervisor::start(SupervisorOptions::new(addr), move || child(&data_dir, addr))
+                .unwrap();
+        supervisor
+            .wait_ready(Duration::from_secs(60))
+            .await
+            .unwrap();
+        let store = Store::connect(&format!("http://{addr}"), "tollgate", WRITER_PASSWORD);
+        store.migrate().await.unwrap();
+        Self {
+            supervisor,
+            addr,
+            store,
+            dir,
+        }
+    }
+
+    /// Answer of a statement as the writer, tab-separated.
+    pub async fn ask(&self, sql: &str) -> String {
+        let mut answer = self.store.sql(sql, "TSVRaw").await.unwrap();
+        let mut text = Vec::new();
+        while let Some(piece) = answer.next().await.unwrap() {
+            text.extend_from_slice(&piece);
+        }
+        String::from_utf8(text).unwrap().trim_end().to_owned()
+    }
+
+    pub fn url(&self, query: &[(&str, &str)]) -> String {
+        let encode = |text: &str| {
+            text.bytes()
+                .map(|byte| format!("%{byte:02X}"))
+                .collect::<String>()
+        };
+        let pairs: Vec<String> = query
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
+        format!("http://{}/?{}", self.addr, pairs.join("&"))
+    }
+
+    /// Status, exception code and text of a statement as the analyst.
+    pub async fn analyst(&self, sql: &str, query: &[(&str, &str)]) -> (u16, Option<i32>, String) {
+        let asked = Ask::post(&self.url(query)).login("analyst", ANALYST_PASSWORD);
+        let reply = asked.body(sql).send().await;
+        let code = reply.headers.get("x-clickhouse-exception-code");
+        let code = code.map(|code| code.to_str().unwrap().parse().unwrap());
+        (reply.status.as_u16(), code, reply.text())
+    }
+}
+
+/// Now, to the second: rows must be younger than the TTL.
+pub fn now() -> Micros {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Micros(i64::try_from(since.as_secs()).unwrap() * 1_000_000)
+}
+
+/// One call that cost `pseq` nano-dollars, so that sums are easy to know.
+pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&source.to_be_bytes());
+    id[8..].copy_from_slice(&pseq.to_be_bytes());
+    let team = format!("team-{}", pseq % 3);
+    let amount = NanoUsd(i64::try_from(pseq).unwrap_or(i64::MAX / 10));
+    let mut meters = Meters::default();
+    meters.add(Meter::InputText, 10);
+    meters.add(Meter::OutputText, 2);
+    let usage = UsageRow {
+        ts,
+        ended_at: Micros(ts.0 + 250_000),
+        source_id: SourceId(source),
+        kpart: Partition(0),
+        pseq: Pseq(pseq),
+        request_id: RequestId(id),
+        call_id: None,
+        org: "default".into(),
+        team_id: Some(team.as_str().into()),
+        user_id: Some("alice".into()),
+        key_hash: Some(KeyHash([7; 32])),
+        key_alias: Some("laptop".into()),
+        end_user: None,
+        tags: vec!["search".into()],
+        model_requested: "fast".into(),
+        model: "tollgate/demo".into(),
+        provider: "tollgate".into(),
+        deployment_id: "demo-1".into(),
+        service_tier: None,
+        attempt_no: 1,
+        last: true,
+        outcome: Outcome::Ok,
+        estimated: false,
+        mismatch: false,
+        stream: false,
+        status: 200,
+        error_code: None,
+        finish_reason: Some("stop".into()),
+        catalog_version: 1,
+        meters,
+        input_tokens: 10,
+        cached_tokens: 0,
+        output_tokens: 2,
+        reasoning_tokens: 0,
+        ttft_us: 1_000,
+        duration_us: 250_000,
+        cache_kind: CacheKind::None,
+        cache_similarity: 0.0,
+        saved: NanoUsd(0),
+        hold: NanoUsd(1_000),
+        priced: true,
+        unpriced_reason: None,
+        provider_usage: b"{}".to_vec(),
+    };
+    let cost = CostRow {
+        ts,
+        source_id: usage.source_id,
+        kpart: usage.kpart,
+        pseq: usage.pseq,
+        rating_seq: 0,
+        request_id: usage.request_id,
+        org: usage.org.clone(),
+        team_id: usage.team_id.clone(),
+        user_id: usage.user_id.clone(),
+        key_hash: usage.key_hash,
+        key_alias: usage.key_alias.clone(),
+        end_user: None,
+        tags: usage.tags.clone(),
+        model_requested: usage.model_requested.clone(),
+        model: usage.model.clone(),
+        provider: usage.provider.clone(),
+        deployment_id: usage.deployment_id.clone(),
+        outcome: usage.outcome,
+        last: true,
+        amount,
+        exact: AttoUsd(i128::from(amount.0) * 1_000_000_000),
+        priced: true,
+        reason: None,
+        catalog_version: 1,
+        hold: usage.hold,
+        saved: NanoUsd(0),
+        input_tokens: 10,
+        output_tokens: 2,
+        budget_id: vec!["global".into(), format!("team:{team}").into()],
+        window_start: vec![Micros(0), Micros(1_700_000_000_000_000)],
+    };
+    (usage, cost)
+}
+
+pub fn batch(source: u64, numbers: std::ops::RangeInclusive<u64>, ts: Micros) -> Batch {
+    let mut batch = Batch::new();
+    for pseq in numbers {
+        let (usage, cost) = call(source, pseq, ts);
+        batch.push(&usage, &cost);
+    }
+    batch
+}

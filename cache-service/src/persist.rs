@@ -254,10 +254,13 @@ impl Opened {
             compact_at: 0,
             living: Box::new(living),
         };
-        let (stale, counted) = (self.stale, Arc::clone(&waiting));
+        if self.stale {
+            writer.compact();
+        }
+        let counted = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("cache-log".to_owned())
-            .spawn(move || writer.run(&rx, stale, &counted))
+            .spawn(move || writer.run(&rx, &counted))
             .map_err(|e| Error::Folder {
                 path: "cache-log".to_owned(),
                 problem: e.to_string(),
@@ -331,10 +334,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, ops: &mpsc::Receiver<Op>, stale: bool, waiting: &AtomicU64) {
-        if stale {
-            self.compact();
-        }
+    fn run(&mut self, ops: &mpsc::Receiver<Op>, waiting: &AtomicU64) {
         self.compact_at = self.compact_at.max(WASTE);
         while let Ok(op) = ops.recv() {
             match op {

@@ -197,6 +197,8 @@ impl Shelf {
         let now = self.config.clock.now();
         let mut entries = self.entries.write();
         let gone = match record {
+            // Compaction may write an entry whose own record is still queued behind it.
+            Replayed::Put(entry, _) if entries.any(entry.id).is_some() => Vec::new(),
             Replayed::Put(entry, _) if entry.expires <= now => {
                 // It replaced an older answer to the same request all the same.
                 entries

@@ -23,18 +23,30 @@ const KEY_HEADERS: [&str; 6] = [
 ///
 /// # Errors
 /// 401 when no key, an unknown, expired or blocked key is presented, or the key's team is blocked.
-pub fn authenticate(gateway: &Gateway, headers: &HeaderMap, now: Micros) -> Result<Principal, Error> {
+pub fn authenticate(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    now: Micros,
+) -> Result<Principal, Error> {
     let presented = presented_key(headers).ok_or(Error::NoKey)?;
     let hash = KeyHash::of(presented);
     // Both sides are hashes, and the comparison takes the same time wherever they differ.
     if bool::from(hash.0.ct_eq(&gateway.master_key.0)) {
         return Ok(Principal::master());
     }
-    let principal =
-        gateway.directory.principal(&hash).ok_or_else(|| Error::UnknownKey { short: shorten(presented), hash })?;
+    let principal = gateway
+        .directory
+        .principal(&hash)
+        .ok_or_else(|| Error::UnknownKey {
+            short: shorten(presented),
+            hash,
+        })?;
     if let Some(key) = &principal.key {
         if let Some(at) = key.expires.filter(|expiry| *expiry <= now) {
-            return Err(Error::ExpiredKey { name: key.display_name().to_owned(), at });
+            return Err(Error::ExpiredKey {
+                name: key.display_name().to_owned(),
+                at,
+            });
         }
         if key.blocked {
             return Err(Error::BlockedKey);
@@ -59,7 +71,9 @@ pub fn authenticate_admin(
     let principal = authenticate(gateway, headers, now)?;
     match principal.role {
         Role::Master => Ok(principal),
-        Role::Key => Err(Error::NotAdmin { route: route.to_owned() }),
+        Role::Key => Err(Error::NotAdmin {
+            route: route.to_owned(),
+        }),
     }
 }
 
@@ -82,7 +96,11 @@ pub fn shorten(key: &str) -> String {
     let mut tail: Vec<char> = key.chars().rev().take(4).collect();
     tail.reverse();
     // A short text shown by its last four would be shown whole.
-    if key.chars().count() < 12 { "sk-...".to_owned() } else { format!("sk-...{}", tail.iter().collect::<String>()) }
+    if key.chars().count() < 12 {
+        "sk-...".to_owned()
+    } else {
+        format!("sk-...{}", tail.iter().collect::<String>())
+    }
 }
 
 #[cfg(test)]
@@ -97,8 +115,14 @@ mod tests {
 
     #[test]
     fn a_key_is_found_wherever_clients_put_it() {
-        assert_eq!(key_of("authorization", "Bearer sk-1").as_deref(), Some("sk-1"));
-        assert_eq!(key_of("authorization", "bearer  sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(
+            key_of("authorization", "Bearer sk-1").as_deref(),
+            Some("sk-1")
+        );
+        assert_eq!(
+            key_of("authorization", "bearer  sk-1").as_deref(),
+            Some("sk-1")
+        );
         assert_eq!(key_of("authorization", "sk-1").as_deref(), Some("sk-1"));
         assert_eq!(key_of("x-api-key", "sk-1").as_deref(), Some("sk-1"));
         assert_eq!(key_of("api-key", "sk-1").as_deref(), Some("sk-1"));

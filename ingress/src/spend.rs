@@ -32,20 +32,30 @@ pub fn routes() -> Router<Arc<Gateway>> {
 }
 
 /// `GET /spend/keys`: every key with its total, highest first.
-async fn keys(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(query): Asked) -> Result<Json<Value>, Error> {
+async fn keys(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(query): Asked,
+) -> Result<Json<Value>, Error> {
     let store = store(&gateway, &headers, "/spend/keys")?;
     let now = gateway.now();
-    let rows = store.spend(Dimension::Key, span(&query)?).await.map_err(failed)?;
+    let rows = store
+        .spend(Dimension::Key, span(&query)?)
+        .await
+        .map_err(failed)?;
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| {
             let known = KeyHash::from_hex(&row.name).and_then(|hash| gateway.directory.key(&hash));
             // A deleted key keeps its place in the sums.
-            let mut object = known.map_or_else(Map::new, |key| show::key(&gateway, &key, row.spend, now));
+            let mut object =
+                known.map_or_else(Map::new, |key| show::key(&gateway, &key, row.spend, now));
             object.insert("token".into(), json!(row.name));
             object.insert("spend".into(), json!(row.spend));
             if !row.alias.is_empty() {
-                object.entry("key_alias").or_insert_with(|| json!(row.alias));
+                object
+                    .entry("key_alias")
+                    .or_insert_with(|| json!(row.alias));
             }
             object.insert("requests".into(), json!(row.requests));
             Value::Object(object)
@@ -55,9 +65,16 @@ async fn keys(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(que
 }
 
 /// `GET /spend/models`: every model with its total, highest first.
-async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(query): Asked) -> Result<Json<Value>, Error> {
+async fn models(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(query): Asked,
+) -> Result<Json<Value>, Error> {
     let store = store(&gateway, &headers, "/spend/models")?;
-    let rows = store.spend(Dimension::Model, span(&query)?).await.map_err(failed)?;
+    let rows = store
+        .spend(Dimension::Model, span(&query)?)
+        .await
+        .map_err(failed)?;
     let model = |row: &SpendRow| {
         json!({
             "model": row.name,
@@ -73,31 +90,47 @@ async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(q
 }
 
 /// `GET /spend/logs`: a row a day, or with `summarize=false` a row an attempt.
-async fn logs(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(query): Asked) -> Result<Response, Error> {
+async fn logs(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(query): Asked,
+) -> Result<Response, Error> {
     let store = store(&gateway, &headers, "/spend/logs")?;
     let filter = LogFilter {
         span: span(&query)?,
-        key: query.get("api_key").map(|asked| KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked))),
+        key: query
+            .get("api_key")
+            .map(|asked| KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked))),
         user_id: query.get("user_id").cloned(),
         request_id: match query.get("request_id") {
-            Some(asked) => Some(
-                RequestId::parse(asked)
-                    .ok_or_else(|| Error::bad_request(format!("request_id: {asked:?} is not an id of ours"), "request_id"))?,
-            ),
+            Some(asked) => Some(RequestId::parse(asked).ok_or_else(|| {
+                Error::bad_request(
+                    format!("request_id: {asked:?} is not an id of ours"),
+                    "request_id",
+                )
+            })?),
             None => None,
         },
     };
-    let summarize = query.get("summarize").is_none_or(|flag| !flag.eq_ignore_ascii_case("false"));
+    let summarize = query
+        .get("summarize")
+        .is_none_or(|flag| !flag.eq_ignore_ascii_case("false"));
     let dated = filter.span != Span::default();
     if summarize && dated && filter.request_id.is_none() {
         let rows = store.spend_days(&filter).await.map_err(failed)?;
         return Ok(Json(days(&rows)).into_response());
     }
-    let rows = store.spend_logs(&filter, LOG_ROWS_MAX + 1, 0).await.map_err(failed)?;
+    let rows = store
+        .spend_logs(&filter, LOG_ROWS_MAX + 1, 0)
+        .await
+        .map_err(failed)?;
     let shown = rows.iter().take(LOG_ROWS_MAX as usize);
     let mut answer = Json(shown.map(log).collect::<Value>()).into_response();
     if rows.len() > LOG_ROWS_MAX as usize {
-        answer.headers_mut().insert("x-litellm-spend-logs-truncated", http::HeaderValue::from_static("true"));
+        answer.headers_mut().insert(
+            "x-litellm-spend-logs-truncated",
+            http::HeaderValue::from_static("true"),
+        );
     }
     Ok(answer)
 }
@@ -178,7 +211,10 @@ fn log(row: &LogRow) -> Value {
 /// The tables, for the admin.
 fn store<'a>(gateway: &'a Gateway, headers: &HeaderMap, route: &str) -> Result<&'a Store, Error> {
     authenticate_admin(gateway, headers, gateway.now(), route)?;
-    gateway.store.as_ref().ok_or_else(|| Error::Store("this process has no usage tables".to_owned()))
+    gateway
+        .store
+        .as_ref()
+        .ok_or_else(|| Error::Store("this process has no usage tables".to_owned()))
 }
 
 fn failed(error: analytics::Error) -> Error {
@@ -189,11 +225,17 @@ fn failed(error: analytics::Error) -> Error {
 fn span(query: &HashMap<String, String>) -> Result<Span, Error> {
     let instant = |name: &'static str, end: bool| match query.get(name) {
         None => Ok(None),
-        Some(text) => moment(text, end)
-            .map(Some)
-            .ok_or_else(|| Error::bad_request(format!("{name}: {text:?} is not a day (2026-01-31) or an RFC 3339 time"), name)),
+        Some(text) => moment(text, end).map(Some).ok_or_else(|| {
+            Error::bad_request(
+                format!("{name}: {text:?} is not a day (2026-01-31) or an RFC 3339 time"),
+                name,
+            )
+        }),
     };
-    Ok(Span { since: instant("start_date", false)?, until: instant("end_date", true)? })
+    Ok(Span {
+        since: instant("start_date", false)?,
+        until: instant("end_date", true)?,
+    })
 }
 
 fn moment(text: &str, end: bool) -> Option<Micros> {

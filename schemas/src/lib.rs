@@ -13,8 +13,8 @@ pub mod usage;
 pub use codec::{DecodeError, Event};
 pub use events::{
     Admitted, Attribution, AuditEvent, AuditKind, BudgetRef, CacheKind, CatalogEvent, ConfigEntity,
-    ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, OrgId, Outcome, PriceEntry, Progress,
-    Rate, StreamMark, Usage,
+    ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, LastPseq, OrgId, Outcome, PriceEntry,
+    Progress, Rate, StreamMark, Usage,
 };
 pub use ids::{Identity, KeyHash, Micros, Partition, Pseq, RequestId, SourceId, Text};
 pub use money::{AttoUsd, MoneyError, NanoUsd};

@@ -4,7 +4,7 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_avro_datum};
 use schemas::codec::Blob;
-use schemas::events::{CURRENT, LastPseq};
+use schemas::events::CURRENT;
 use schemas::registry::{RELEASED, fingerprint};
 use schemas::*;
 

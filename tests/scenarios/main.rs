@@ -1,1 +1,14 @@
-//! The promises, each a story told through the public surface.
+//! The promises, each a story told through the public surface: HTTP, the command line, signals.
+
+mod bad_input;
+mod budgets;
+mod cache;
+mod crash;
+mod demo;
+mod hangup;
+mod keys;
+mod one_number;
+mod restart;
+mod sdk;
+mod sql;
+mod streaming;

@@ -14,6 +14,9 @@ use crate::provider::{INPUT_NANO, OUTPUT_NANO, Provider};
 /// The master key of every world.
 pub const MASTER: &str = "sk-master-of-the-scenario";
 
+const DEMO: &str =
+    "  - model_name: tollgate/demo\n    litellm_params:\n      model: tollgate/demo\n";
+
 /// A gateway in front of a provider. What it leaves is deleted when it is dropped.
 pub struct World {
     pub gateway: Gateway,
@@ -26,6 +29,7 @@ pub struct World {
 #[derive(Default)]
 pub struct Build {
     extra: String,
+    demo: bool,
     env: Vec<(String, String)>,
 }
 
@@ -38,6 +42,13 @@ impl Build {
         self
     }
 
+    /// Serves `tollgate/demo` beside the scripted model.
+    #[must_use]
+    pub const fn demo(mut self) -> Self {
+        self.demo = true;
+        self
+    }
+
     /// An environment variable of the gateway's first start.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -45,11 +56,12 @@ impl Build {
         self
     }
 
+    /// Starts it and waits until it serves.
     pub async fn start(self) -> World {
         let folder = tempfile::tempdir().unwrap();
         let provider = Provider::start().await;
         let config = folder.path().join("tollgate.yaml");
-        std::fs::write(&config, yaml(&provider, &self.extra)).unwrap();
+        std::fs::write(&config, yaml(&provider, self.demo, &self.extra)).unwrap();
         let gateway = Gateway::start(Launch {
             config: Some(config),
             data_dir: folder.path().join("data"),
@@ -68,7 +80,8 @@ impl Build {
 }
 
 /// The usual file: `scripted` with a price, `unpriced` without one, both at the scripted provider.
-fn yaml(provider: &Provider, extra: &str) -> String {
+fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
+    let demo = if demo { DEMO } else { "" };
     let base = provider.base_url();
     let price = |nano: u64| NanoUsd(i64::try_from(nano).unwrap()).to_string();
     let (input, output) = (price(INPUT_NANO), price(OUTPUT_NANO));
@@ -89,7 +102,7 @@ fn yaml(provider: &Provider, extra: &str) -> String {
       model: openai/no-one-knows-its-price
       api_base: {base}
       api_key: sk-upstream-secret
-general_settings:
+{demo}general_settings:
   master_key: {MASTER}
 {extra}"#
     )

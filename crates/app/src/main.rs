@@ -1,2 +1,43 @@
-//! The executable `tollgate`.
-fn main() {}
+//! The executable `tollgate`: every role and every command, a line each.
+
+mod banner;
+mod cache;
+mod catalog;
+mod cli;
+mod commands;
+mod engine;
+mod housekeeping;
+mod instance;
+mod log;
+mod master_key;
+mod roles;
+mod settings;
+mod stores;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Up(flags) => up::run(&flags),
+        Command::Ingress(flags) => roles::ingress(&flags),
+        Command::Billing(flags) => roles::billing(&flags),
+        Command::Cache(flags) => roles::cache(&flags),
+        Command::Clickhouse(flags) => roles::clickhouse(&flags),
+        Command::Sql(flags) => commands::sql::run(&flags),
+        Command::Spend(flags) => commands::spend::run(&flags),
+        Command::Prices(command) => commands::prices::run(&command),
+        Command::Config(command) => commands::config::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, each on what it is about; none of them holds a secret.
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

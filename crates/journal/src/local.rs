@@ -27,6 +27,7 @@ use crate::{Appended, Error, EventLog, Position, Reader, Start};
 
 mod cursor;
 mod files;
+mod follower;
 mod format;
 mod groups;
 mod lock;
@@ -43,6 +44,7 @@ mod synced;
 mod trim;
 mod writer;
 
+pub use follower::Follower;
 pub use options::{Options, Sync};
 pub use reader::LocalReader;
 pub use recovery::Recovery;

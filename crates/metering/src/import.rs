@@ -6,6 +6,7 @@
 //! and what would change a price more than tenfold needs approval.
 
 mod field;
+mod own;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::{Catalog, Error};
 use field::Field;
+pub use own::litellm_rates;
 
 /// How to import.
 #[derive(Debug, Clone)]

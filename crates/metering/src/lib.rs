@@ -19,5 +19,6 @@ pub use cost::{
     charge, rate, worst_case, worst_case_within,
 };
 pub use error::Error;
+pub use import::litellm_rates;
 pub use price::{MeterSet, Price};
 pub use window::{Period, Window, Zone};

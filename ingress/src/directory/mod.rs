@@ -16,7 +16,8 @@ use parking_lot::RwLock;
 use schemas::{ConfigEntity, ConfigEvent, ConfigOp, KeyHash, Text};
 
 pub use principal::{Principal, Role};
-pub use quota::{Quota, period_word};
+pub use quota::Quota;
+pub(crate) use quota::period_word;
 pub use records::{KeyRecord, Member, TeamRecord, UserRecord};
 
 /// Why an event of the config log was not understood. The event stays in the log; the state before
@@ -89,14 +90,20 @@ impl Directory {
                 ConfigOp::Delete => drop(self.records.write().teams.remove(&event.id)),
                 ConfigOp::Put => {
                     let record = TeamRecord::read(&event.id, &event.body).map_err(unreadable)?;
-                    self.records.write().teams.insert(event.id.clone(), Arc::new(record));
+                    self.records
+                        .write()
+                        .teams
+                        .insert(event.id.clone(), Arc::new(record));
                 }
             },
             ConfigEntity::User => match event.op {
                 ConfigOp::Delete => drop(self.records.write().users.remove(&event.id)),
                 ConfigOp::Put => {
                     let record = UserRecord::read(&event.id, &event.body).map_err(unreadable)?;
-                    self.records.write().users.insert(event.id.clone(), Arc::new(record));
+                    self.records
+                        .write()
+                        .users
+                        .insert(event.id.clone(), Arc::new(record));
                 }
             },
             // Entities of a later version: kept in the log, without effect here.
@@ -135,7 +142,11 @@ impl Directory {
     #[must_use]
     pub fn key_of_alias(&self, alias: &str) -> Option<Arc<KeyRecord>> {
         let records = self.records.read();
-        records.keys.values().find(|key| key.key_alias.as_deref() == Some(alias)).cloned()
+        records
+            .keys
+            .values()
+            .find(|key| key.key_alias.as_deref() == Some(alias))
+            .cloned()
     }
 
     /// All keys, newest first.
@@ -151,9 +162,22 @@ impl Directory {
     pub fn principal(&self, hash: &KeyHash) -> Option<Principal> {
         let records = self.records.read();
         let key = records.keys.get(hash)?.clone();
-        let team = key.team_id.as_ref().and_then(|id| records.teams.get(id)).cloned();
-        let user = key.user_id.as_ref().and_then(|id| records.users.get(id)).cloned();
-        Some(Principal { role: Role::Key, key: Some(key), team, user })
+        let team = key
+            .team_id
+            .as_ref()
+            .and_then(|id| records.teams.get(id))
+            .cloned();
+        let user = key
+            .user_id
+            .as_ref()
+            .and_then(|id| records.users.get(id))
+            .cloned();
+        Some(Principal {
+            role: Role::Key,
+            key: Some(key),
+            team,
+            user,
+        })
     }
 }
 
@@ -182,7 +206,11 @@ mod tests {
         let hash = KeyHash::of("sk-a");
         let id = hash.to_string();
         let log = [
-            event(ConfigOp::Put, &id, r#"{"key_alias":"a","quota":{"max_budget":1.5}}"#),
+            event(
+                ConfigOp::Put,
+                &id,
+                r#"{"key_alias":"a","quota":{"max_budget":1.5}}"#,
+            ),
             event(ConfigOp::Put, &id, r#"{"key_alias":"b"}"#),
         ];
         for _ in 0..2 {
@@ -191,9 +219,14 @@ mod tests {
                 directory.apply(at as u64 + 1, event).unwrap();
             }
             assert_eq!(directory.version(), 2);
-            assert_eq!(directory.key(&hash).unwrap().key_alias.as_deref(), Some("b"));
+            assert_eq!(
+                directory.key(&hash).unwrap().key_alias.as_deref(),
+                Some("b")
+            );
             assert!(directory.key_of_alias("a").is_none());
-            directory.apply(3, &event(ConfigOp::Delete, &id, "")).unwrap();
+            directory
+                .apply(3, &event(ConfigOp::Delete, &id, ""))
+                .unwrap();
             assert!(directory.key(&hash).is_none());
         }
     }
@@ -201,7 +234,9 @@ mod tests {
     #[test]
     fn an_unreadable_event_changes_nothing() {
         let directory = directory();
-        let error = directory.apply(1, &event(ConfigOp::Put, "nonsense", "{}")).unwrap_err();
+        let error = directory
+            .apply(1, &event(ConfigOp::Put, "nonsense", "{}"))
+            .unwrap_err();
         assert_eq!(error.to_string(), "key nonsense: not a key hash");
         assert_eq!(directory.version(), 0);
     }

@@ -33,19 +33,28 @@ impl Principal {
     /// The holder of the master key.
     #[must_use]
     pub const fn master() -> Self {
-        Self { role: Role::Master, key: None, team: None, user: None }
+        Self {
+            role: Role::Master,
+            key: None,
+            team: None,
+            user: None,
+        }
     }
 
     /// What its calls are booked to, before the call's own tags and end user.
     #[must_use]
     pub fn attribution(&self) -> Attribution {
         let Some(key) = &self.key else {
-            return Attribution { key_alias: Some(MASTER.clone()), ..Attribution::default() };
+            return Attribution {
+                key_alias: Some(MASTER.clone()),
+                ..Attribution::default()
+            };
         };
-        let org = key
-            .organization_id
-            .as_ref()
-            .or_else(|| self.team.as_ref().and_then(|team| team.organization_id.as_ref()));
+        let org = key.organization_id.as_ref().or_else(|| {
+            self.team
+                .as_ref()
+                .and_then(|team| team.organization_id.as_ref())
+        });
         let mut tags = key.tags.clone();
         tags.extend(self.team.iter().flat_map(|team| team.tags.iter().cloned()));
         Attribution {
@@ -63,26 +72,53 @@ impl Principal {
     pub fn scopes(&self, directory: &Directory, now: Micros, out: &mut Vec<Scope>) {
         let zone = &directory.zone;
         if let Some(key) = &self.key {
-            let id = key.key_alias.clone().unwrap_or_else(|| key.key_name.clone());
-            out.push(key.quota.scope(ScopeKind::Key, id, key.budget.clone(), now, zone));
+            let id = key
+                .key_alias
+                .clone()
+                .unwrap_or_else(|| key.key_name.clone());
+            out.push(
+                key.quota
+                    .scope(ScopeKind::Key, id, key.budget.clone(), now, zone),
+            );
         }
         if let Some(team) = &self.team {
-            let id = team.team_alias.clone().unwrap_or_else(|| team.team_id.clone());
-            out.push(team.quota.scope(ScopeKind::Team, id, team.budget.clone(), now, zone));
+            let id = team
+                .team_alias
+                .clone()
+                .unwrap_or_else(|| team.team_id.clone());
+            out.push(
+                team.quota
+                    .scope(ScopeKind::Team, id, team.budget.clone(), now, zone),
+            );
         }
         if let Some(user) = &self.user {
             let id = user.user_id.clone();
-            out.push(user.quota.scope(ScopeKind::User, id, user.budget.clone(), now, zone));
+            out.push(
+                user.quota
+                    .scope(ScopeKind::User, id, user.budget.clone(), now, zone),
+            );
         }
         let global = GLOBAL.clone();
-        out.push(directory.global.scope(ScopeKind::Global, global.clone(), global, now, zone));
+        out.push(
+            directory
+                .global
+                .scope(ScopeKind::Global, global.clone(), global, now, zone),
+        );
     }
 
     /// Which names this caller may ask for; `None`: all.
     #[must_use]
     pub fn models(&self) -> Option<&[Text]> {
-        let own = self.key.as_ref().map(|key| &key.models).filter(|names| restricts(names));
-        let team = self.team.as_ref().map(|team| &team.models).filter(|names| restricts(names));
+        let own = self
+            .key
+            .as_ref()
+            .map(|key| &key.models)
+            .filter(|names| restricts(names));
+        let team = self
+            .team
+            .as_ref()
+            .map(|team| &team.models)
+            .filter(|names| restricts(names));
         own.or(team).map(Vec::as_slice)
     }
 
@@ -93,7 +129,11 @@ impl Principal {
             self.key.as_ref().map(|key| ("key", &key.models)),
             self.team.as_ref().map(|team| ("team", &team.models)),
         ];
-        for (who, names) in lists.into_iter().flatten().filter(|(_, names)| restricts(names)) {
+        for (who, names) in lists
+            .into_iter()
+            .flatten()
+            .filter(|(_, names)| restricts(names))
+        {
             if !names.iter().any(|name| allows(name, model)) {
                 return Err(Error::ModelNotAllowed {
                     who,
@@ -108,7 +148,10 @@ impl Principal {
 
 /// Whether a list limits anything. LiteLLM's words for "no limit of its own" count as empty.
 fn restricts(names: &[Text]) -> bool {
-    !names.is_empty() && !names.iter().any(|name| matches!(&**name, "all-team-models" | "all-proxy-models" | "*"))
+    !names.is_empty()
+        && !names
+            .iter()
+            .any(|name| matches!(&**name, "all-team-models" | "all-proxy-models" | "*"))
 }
 
 /// A name allows itself; a pattern with one `*` allows what it matches.
@@ -116,7 +159,9 @@ fn allows(name: &str, model: &str) -> bool {
     match name.split_once('*') {
         None => name == model,
         Some((head, tail)) => {
-            model.len() >= head.len() + tail.len() && model.starts_with(head) && model.ends_with(tail)
+            model.len() >= head.len() + tail.len()
+                && model.starts_with(head)
+                && model.ends_with(tail)
         }
     }
 }
@@ -129,8 +174,14 @@ mod tests {
         let texts = |names: &[&str]| names.iter().map(|name| Text::from(*name)).collect();
         Principal {
             role: Role::Key,
-            key: Some(Arc::new(KeyRecord { models: texts(key), ..KeyRecord::default() })),
-            team: Some(Arc::new(TeamRecord { models: texts(team), ..TeamRecord::default() })),
+            key: Some(Arc::new(KeyRecord {
+                models: texts(key),
+                ..KeyRecord::default()
+            })),
+            team: Some(Arc::new(TeamRecord {
+                models: texts(team),
+                ..TeamRecord::default()
+            })),
             user: None,
         }
     }

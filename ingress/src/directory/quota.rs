@@ -46,7 +46,12 @@ impl PartialEq for Quota {
     fn eq(&self, other: &Self) -> bool {
         let limits = |q: &Self| {
             (
-                (q.max_budget, q.soft_budget, q.temp_budget_increase, q.temp_budget_expiry),
+                (
+                    q.max_budget,
+                    q.soft_budget,
+                    q.temp_budget_increase,
+                    q.temp_budget_expiry,
+                ),
                 (q.rpm_limit, q.tpm_limit, q.max_parallel_requests, q.anchor),
             )
         };
@@ -55,11 +60,24 @@ impl PartialEq for Quota {
 }
 
 impl Quota {
+    /// A budget of the file, and no other limit. Its windows count from the epoch.
+    #[must_use]
+    pub fn budget(most: Option<NanoUsd>, period: Option<&config::Period>) -> Self {
+        Self {
+            max_budget: most,
+            budget_duration: period.map(period_word),
+            ..Self::default()
+        }
+    }
+
     /// The budget's period. A stored word was checked when it was set; one that a later version wrote and
     /// this one does not know counts for life, the side on which no budget is overspent.
     #[must_use]
     pub fn period(&self) -> Period {
-        self.budget_duration.as_deref().and_then(|word| word.parse().ok()).unwrap_or(Period::Lifetime)
+        self.budget_duration
+            .as_deref()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(Period::Lifetime)
     }
 
     /// The budget window around an instant. Remembered until it ends: calendars are slow to ask.
@@ -85,7 +103,14 @@ impl Quota {
 
     /// What a reservation checks. Made even without a limit, so that spend is known of everything.
     #[must_use]
-    pub fn scope(&self, kind: ScopeKind, id: Text, budget: Text, now: Micros, zone: &Zone) -> Scope {
+    pub fn scope(
+        &self,
+        kind: ScopeKind,
+        id: Text,
+        budget: Text,
+        now: Micros,
+        zone: &Zone,
+    ) -> Scope {
         Scope {
             kind,
             id,
@@ -101,7 +126,7 @@ impl Quota {
 
 /// The word, as it is stored, of a period of the file.
 #[must_use]
-pub fn period_word(period: &config::Period) -> String {
+pub(crate) fn period_word(period: &config::Period) -> String {
     match period {
         config::Period::Daily => "daily".to_owned(),
         config::Period::Weekly => "weekly".to_owned(),

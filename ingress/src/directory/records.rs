@@ -136,7 +136,12 @@ impl Default for TeamRecord {
 
 impl Default for UserRecord {
     fn default() -> Self {
-        Self { user_id: no_text(), budget: no_text(), quota: Quota::default(), created_at: Micros(0) }
+        Self {
+            user_id: no_text(),
+            budget: no_text(),
+            quota: Quota::default(),
+            created_at: Micros(0),
+        }
     }
 }
 
@@ -146,7 +151,9 @@ impl KeyRecord {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(hash: KeyHash, body: &str) -> Result<Self, String> {
-        serde_json::from_str::<Self>(body).map(|key| key.of(hash)).map_err(|e| e.to_string())
+        serde_json::from_str::<Self>(body)
+            .map(|key| key.of(hash))
+            .map_err(|e| e.to_string())
     }
 
     /// The same record, of this key.
@@ -170,7 +177,9 @@ impl TeamRecord {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(id: &Text, body: &str) -> Result<Self, String> {
-        serde_json::from_str::<Self>(body).map(|team| team.of(id)).map_err(|e| e.to_string())
+        serde_json::from_str::<Self>(body)
+            .map(|team| team.of(id))
+            .map_err(|e| e.to_string())
     }
 
     /// The same record, of this team.

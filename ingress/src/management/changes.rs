@@ -46,9 +46,20 @@ async fn append(
     actor: &str,
     now: Micros,
 ) -> Result<(), Error> {
-    let event =
-        ConfigEvent { event_time: now, entity, id: id.into(), op, body, actor: actor.into() };
-    let appended = gateway.config_log.append(Topic::Config, Partition(0), &event.body())?;
+    let event = ConfigEvent {
+        event_time: now,
+        entity,
+        id: id.into(),
+        op,
+        body,
+        actor: actor.into(),
+    };
+    let appended = gateway
+        .config_log
+        .append(Topic::Config, Partition(0), &event.body())?;
     gateway.config_log.durable(appended.position).await?;
-    gateway.directory.apply(appended.identity.pseq.0, &event).map_err(Error::internal)
+    gateway
+        .directory
+        .apply(appended.identity.pseq.0, &event)
+        .map_err(Error::internal)
 }

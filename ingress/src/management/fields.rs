@@ -17,7 +17,14 @@ pub struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn wrong(&self, expected: &str) -> Error {
-        Error::bad_request(format!("{}: expected {expected}, got {}", self.name, kind(self.value)), self.name)
+        Error::bad_request(
+            format!(
+                "{}: expected {expected}, got {}",
+                self.name,
+                kind(self.value)
+            ),
+            self.name,
+        )
     }
 
     /// A refusal of this field in the caller's own words.
@@ -40,7 +47,11 @@ impl<'a> Field<'a> {
             Value::Null => Ok(Vec::new()),
             Value::Array(items) => items
                 .iter()
-                .map(|item| item.as_str().map(Into::into).ok_or_else(|| self.wrong("a list of texts")))
+                .map(|item| {
+                    item.as_str()
+                        .map(Into::into)
+                        .ok_or_else(|| self.wrong("a list of texts"))
+                })
                 .collect(),
             _ => Err(self.wrong("a list of texts")),
         }
@@ -66,7 +77,10 @@ impl<'a> Field<'a> {
     pub fn count(&self) -> Result<Option<u64>, Error> {
         match self.value {
             Value::Null => Ok(None),
-            value => value.as_u64().map(Some).ok_or_else(|| self.wrong("a whole number that is not negative")),
+            value => value
+                .as_u64()
+                .map(Some)
+                .ok_or_else(|| self.wrong("a whole number that is not negative")),
         }
     }
 
@@ -87,7 +101,9 @@ impl<'a> Field<'a> {
 
     /// The word of a budget's period.
     pub fn period(&self) -> Result<Option<String>, Error> {
-        let Some(word) = self.text()? else { return Ok(None) };
+        let Some(word) = self.text()? else {
+            return Ok(None);
+        };
         word.parse::<Period>().map_err(|e| self.refuse(e))?;
         Ok(Some(word.to_string()))
     }
@@ -98,15 +114,22 @@ impl<'a> Field<'a> {
             None | Some("-1") => Ok(None),
             Some(word) => life_seconds(word)
                 .map(|seconds| Some(now.plus_secs(seconds)))
-                .ok_or_else(|| self.refuse(format_args!("{word:?} is not a duration such as 30s, 30m, 30h, 30d, 1w, 1mo"))),
+                .ok_or_else(|| {
+                    self.refuse(format_args!(
+                        "{word:?} is not a duration such as 30s, 30m, 30h, 30d, 1w, 1mo"
+                    ))
+                }),
         }
     }
 
     /// An instant in RFC 3339.
     pub fn instant(&self) -> Result<Option<Micros>, Error> {
-        let Some(text) = self.text()? else { return Ok(None) };
-        let at: jiff::Timestamp =
-            text.parse().map_err(|_| self.refuse(format_args!("{text:?} is not an RFC 3339 time")))?;
+        let Some(text) = self.text()? else {
+            return Ok(None);
+        };
+        let at: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| self.refuse(format_args!("{text:?} is not an RFC 3339 time")))?;
         Ok(Some(Micros(at.as_microsecond())))
     }
 
@@ -120,7 +143,11 @@ impl<'a> Field<'a> {
             Value::Number(number) => number.as_f64() == Some(0.0),
             Value::Bool(true) => false,
         };
-        if nothing { Ok(()) } else { Err(self.refuse("is not supported yet, and is not taken without effect")) }
+        if nothing {
+            Ok(())
+        } else {
+            Err(self.refuse("is not supported yet, and is not taken without effect"))
+        }
     }
 }
 
@@ -134,15 +161,26 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, Error> {
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(Error::bad_request(format!("the body must be a JSON object, got {}", kind(&other)), "body")),
-        Err(e) => Err(Error::bad_request(format!("the body is not valid JSON: {e}"), "body")),
+        Ok(other) => Err(Error::bad_request(
+            format!("the body must be a JSON object, got {}", kind(&other)),
+            "body",
+        )),
+        Err(e) => Err(Error::bad_request(
+            format!("the body is not valid JSON: {e}"),
+            "body",
+        )),
     }
 }
 
 /// A text that must be there.
 pub fn required(object: &Map<String, Value>, name: &str) -> Result<Text, Error> {
     let missing = || Error::bad_request(format!("{name}: required"), name);
-    Field { name, value: object.get(name).ok_or_else(missing)? }.text()?.ok_or_else(missing)
+    Field {
+        name,
+        value: object.get(name).ok_or_else(missing)?,
+    }
+    .text()?
+    .ok_or_else(missing)
 }
 
 /// Seconds of a key's life; months and years count 30 and 365 days.
@@ -188,23 +226,40 @@ mod tests {
         assert_eq!(field(&amount).money().unwrap(), Some(NanoUsd(100_000_000)));
         assert!(field(&json!(-1)).money().is_err());
         assert!(field(&json!([])).money().is_err());
-        assert_eq!(field(&json!("1e-3")).money().unwrap(), Some(NanoUsd(1_000_000)));
+        assert_eq!(
+            field(&json!("1e-3")).money().unwrap(),
+            Some(NanoUsd(1_000_000))
+        );
     }
 
     #[test]
     fn a_life_ends_when_it_says() {
         let now = Micros(0);
-        assert_eq!(field(&json!("30d")).expiry(now).unwrap(), Some(now.plus_secs(30 * 86_400)));
+        assert_eq!(
+            field(&json!("30d")).expiry(now).unwrap(),
+            Some(now.plus_secs(30 * 86_400))
+        );
         assert_eq!(field(&json!("-1")).expiry(now).unwrap(), None);
         assert_eq!(field(&json!(null)).expiry(now).unwrap(), None);
         for bad in ["", "d", "0d", "5 days", "30x", "99999999999999999999s"] {
-            assert_eq!(field(&json!(bad)).expiry(now).is_err(), !bad.is_empty(), "{bad}");
+            assert_eq!(
+                field(&json!(bad)).expiry(now).is_err(),
+                !bad.is_empty(),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_limit_without_effect_is_refused_unless_it_asks_for_nothing() {
-        for nothing in [json!(null), json!({}), json!([]), json!(""), json!(false), json!(0)] {
+        for nothing in [
+            json!(null),
+            json!({}),
+            json!([]),
+            json!(""),
+            json!(false),
+            json!(0),
+        ] {
             assert!(field(&nothing).nothing_asked().is_ok());
         }
         assert!(field(&json!({"gpt-4o": 10})).nothing_asked().is_err());

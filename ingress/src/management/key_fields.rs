@@ -36,11 +36,26 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
             // What the owner wants kept and shown; it limits nothing.
             "config" | "permissions" | "project_id" | "agent_id" | "budget_id" | "prompts"
             | "send_invite_email" => drop(key.kept.insert(name.clone(), value.clone())),
-            "spend" | "aliases" | "model_max_budget" | "model_rpm_limit" | "model_tpm_limit"
-            | "budget_fallbacks" | "guardrails" | "policies" | "allowed_cache_controls"
-            | "allowed_routes" | "allowed_passthrough_routes" | "allowed_vector_store_indexes"
-            | "enforced_params" | "object_permission" | "access_group_ids" | "router_settings"
-            | "auto_rotate" | "rotation_interval" | "tpm_limit_type" | "rpm_limit_type" => {
+            "spend"
+            | "aliases"
+            | "model_max_budget"
+            | "model_rpm_limit"
+            | "model_tpm_limit"
+            | "budget_fallbacks"
+            | "guardrails"
+            | "policies"
+            | "allowed_cache_controls"
+            | "allowed_routes"
+            | "allowed_passthrough_routes"
+            | "allowed_vector_store_indexes"
+            | "enforced_params"
+            | "object_permission"
+            | "access_group_ids"
+            | "router_settings"
+            | "auto_rotate"
+            | "rotation_interval"
+            | "tpm_limit_type"
+            | "rpm_limit_type" => {
                 field.nothing_asked()?;
             }
             _ => return Err(field.refuse("unknown field")),

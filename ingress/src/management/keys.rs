@@ -22,7 +22,11 @@ use crate::error::Error;
 type Answer = Result<Json<Value>, Error>;
 
 /// `POST /key/generate`: the only answer that ever holds the key's text.
-pub async fn generate(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn generate(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/generate")?;
     let request = object(&body)?;
@@ -48,7 +52,15 @@ pub async fn generate(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, b
         return Err(Error::bad_request("key: is in use already", "key"));
     }
     check_references(&gateway, &key)?;
-    changes::put(&gateway, ConfigEntity::Key, &key.hash.to_string(), &key, &actor, now).await?;
+    changes::put(
+        &gateway,
+        ConfigEntity::Key,
+        &key.hash.to_string(),
+        &key,
+        &actor,
+        now,
+    )
+    .await?;
 
     let mut row = show::key(&gateway, &key, NanoUsd::ZERO, now);
     let token = json!(key.hash.to_string());
@@ -59,7 +71,11 @@ pub async fn generate(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, b
 }
 
 /// `POST /key/update`: the fields given, and nothing else.
-pub async fn update(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn update(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let request = object(&body)?;
     let changed = change(&gateway, &headers, "/key/update", &request, |key, now| {
         key_fields::apply(key, &request, now)
@@ -67,9 +83,14 @@ pub async fn update(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, bod
     .await?;
     let row = row(&gateway, &changed).await;
     // As LiteLLM: the key as asked for, and what was changed as it now stands.
-    let mut answer: Map<String, Value> =
-        row.into_iter().filter(|(name, _)| request.contains_key(name)).collect();
-    answer.insert("key".into(), request.get("key").cloned().unwrap_or_default());
+    let mut answer: Map<String, Value> = row
+        .into_iter()
+        .filter(|(name, _)| request.contains_key(name))
+        .collect();
+    answer.insert(
+        "key".into(),
+        request.get("key").cloned().unwrap_or_default(),
+    );
     answer.insert("expires".into(), show::time(changed.expires));
     answer.insert("budget_reset_at".into(), budget_reset(&gateway, &changed));
     Ok(Json(Value::Object(answer)))
@@ -81,7 +102,11 @@ pub async fn block(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body
 }
 
 /// `POST /key/unblock`.
-pub async fn unblock(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn unblock(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     set_blocked(&gateway, &headers, &body, "/key/unblock", false).await
 }
 
@@ -104,11 +129,18 @@ async fn set_blocked(
 }
 
 /// `POST /key/delete`: by key, hash or alias; what is not there is left out of the answer.
-pub async fn delete(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/delete")?;
     let request = object(&body)?;
-    if let Some(odd) = request.keys().find(|name| !matches!(name.as_str(), "keys" | "key_aliases")) {
+    if let Some(odd) = request
+        .keys()
+        .find(|name| !matches!(name.as_str(), "keys" | "key_aliases"))
+    {
         return Err(Error::bad_request(format!("{odd}: unknown field"), odd));
     }
     let list = |name: &str| match request.get(name) {
@@ -117,7 +149,10 @@ pub async fn delete(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, bod
     };
     let (keys, aliases) = (list("keys")?, list("key_aliases")?);
     if keys.is_empty() && aliases.is_empty() {
-        return Err(Error::bad_request("keys: give keys or key_aliases to delete", "keys"));
+        return Err(Error::bad_request(
+            "keys: give keys or key_aliases to delete",
+            "keys",
+        ));
     }
     let _one_at_a_time = gateway.directory.changes.lock().await;
     let mut found: Vec<(Text, KeyHash)> = Vec::new();
@@ -153,12 +188,20 @@ pub async fn info(
     let (asked, hash) = match (query.get("key"), own) {
         (Some(asked), _) => (asked.clone(), hash_of(asked)),
         (None, Some(own)) => (own.to_string(), own),
-        (None, None) => return Err(Error::bad_request("key: required with the master key", "key")),
+        (None, None) => {
+            return Err(Error::bad_request(
+                "key: required with the master key",
+                "key",
+            ));
+        }
     };
     if caller.role != Role::Master && own != Some(hash) {
         return Err(Error::NotYours { what: "key" });
     }
-    let key = gateway.directory.key(&hash).ok_or_else(|| Error::not_found("key", "key"))?;
+    let key = gateway
+        .directory
+        .key(&hash)
+        .ok_or_else(|| Error::not_found("key", "key"))?;
     let row = row(&gateway, &key).await;
     Ok(Json(json!({ "key": asked, "info": row })))
 }
@@ -176,10 +219,16 @@ pub async fn list(
             .parse()
             .ok()
             .filter(|n| (1..=most).contains(n))
-            .ok_or_else(|| Error::bad_request(format!("{name}: expected a number from 1 to {most}, got {text:?}"), name)),
+            .ok_or_else(|| {
+                Error::bad_request(
+                    format!("{name}: expected a number from 1 to {most}, got {text:?}"),
+                    name,
+                )
+            }),
     };
     let (page, size) = (number("page", 1, usize::MAX)?, number("size", 10, 100)?);
-    let matches = |name: &str, value: Option<&str>| query.get(name).is_none_or(|asked| value == Some(asked));
+    let matches =
+        |name: &str, value: Option<&str>| query.get(name).is_none_or(|asked| value == Some(asked));
     let keys: Vec<_> = gateway
         .directory
         .keys()
@@ -189,11 +238,15 @@ pub async fn list(
                 && matches("user_id", key.user_id.as_deref())
                 && matches("organization_id", key.organization_id.as_deref())
                 && matches("key_alias", key.key_alias.as_deref())
-                && query.get("key_hash").is_none_or(|asked| hash_of(asked) == key.hash)
+                && query
+                    .get("key_hash")
+                    .is_none_or(|asked| hash_of(asked) == key.hash)
         })
         .collect();
     let shown = keys.iter().skip((page - 1).saturating_mul(size)).take(size);
-    let full = query.get("return_full_object").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let full = query
+        .get("return_full_object")
+        .is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
     let mut rows = Vec::with_capacity(size);
     for key in shown {
         let token = json!(key.hash.to_string());
@@ -225,13 +278,24 @@ async fn change(
     let admin = authenticate_admin(gateway, headers, now, route)?;
     let hash = hash_of(&required(request, "key")?);
     let _one_at_a_time = gateway.directory.changes.lock().await;
-    let old = gateway.directory.key(&hash).ok_or_else(|| Error::not_found("key", "key"))?;
+    let old = gateway
+        .directory
+        .key(&hash)
+        .ok_or_else(|| Error::not_found("key", "key"))?;
     let mut key = (*old).clone();
     edit(&mut key, now)?;
     check_references(gateway, &key)?;
     key.updated_at = now;
     key.updated_by = actor(&admin);
-    changes::put(gateway, ConfigEntity::Key, &hash.to_string(), &key, &key.updated_by, now).await?;
+    changes::put(
+        gateway,
+        ConfigEntity::Key,
+        &hash.to_string(),
+        &key,
+        &key.updated_by,
+        now,
+    )
+    .await?;
     Ok(key)
 }
 
@@ -241,12 +305,18 @@ fn check_references(gateway: &Gateway, key: &KeyRecord) -> Result<(), Error> {
         && let Some(other) = gateway.directory.key_of_alias(alias)
         && other.hash != key.hash
     {
-        return Err(Error::bad_request(format!("key_alias: {alias:?} is in use already"), "key_alias"));
+        return Err(Error::bad_request(
+            format!("key_alias: {alias:?} is in use already"),
+            "key_alias",
+        ));
     }
     if let Some(team) = &key.team_id
         && gateway.directory.team(team).is_none()
     {
-        return Err(Error::bad_request(format!("team_id: there is no team {team:?}"), "team_id"));
+        return Err(Error::bad_request(
+            format!("team_id: there is no team {team:?}"),
+            "team_id",
+        ));
     }
     Ok(())
 }
@@ -254,7 +324,12 @@ fn check_references(gateway: &Gateway, key: &KeyRecord) -> Result<(), Error> {
 async fn row(gateway: &Gateway, key: &KeyRecord) -> Map<String, Value> {
     let now = gateway.now();
     let spend = show::spend(gateway, &[(&key.budget, &key.quota)], now).await;
-    show::key(gateway, key, spend.first().copied().unwrap_or_default(), now)
+    show::key(
+        gateway,
+        key,
+        spend.first().copied().unwrap_or_default(),
+        now,
+    )
 }
 
 fn budget_reset(gateway: &Gateway, key: &KeyRecord) -> Value {
@@ -268,7 +343,10 @@ fn hash_of(asked: &str) -> KeyHash {
 }
 
 fn actor(admin: &Principal) -> Text {
-    admin.key.as_ref().map_or_else(|| "master".into(), |key| key.hash.to_string().into())
+    admin
+        .key
+        .as_ref()
+        .map_or_else(|| "master".into(), |key| key.hash.to_string().into())
 }
 
 /// `sk-` and 22 URL-safe characters: 16 random bytes.

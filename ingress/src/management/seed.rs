@@ -33,7 +33,15 @@ pub async fn seed(gateway: &Gateway, keys: &[config::SeedKey], now: Micros) -> R
         apply(&mut key, seed);
         if known.as_deref() != Some(&key) {
             key.updated_at = now;
-            changes::put(gateway, ConfigEntity::Key, &hash.to_string(), &key, "file", now).await?;
+            changes::put(
+                gateway,
+                ConfigEntity::Key,
+                &hash.to_string(),
+                &key,
+                "file",
+                now,
+            )
+            .await?;
         }
     }
     Ok(())
@@ -44,9 +52,15 @@ fn apply(key: &mut KeyRecord, seed: &config::SeedKey) {
     key.key_alias = text(&seed.key_alias).or(key.key_alias.take());
     key.team_id = text(&seed.team_id).or(key.team_id.take());
     key.user_id = text(&seed.user_id).or(key.user_id.take());
-    key.models = seed.models.iter().map(|model| model.as_str().into()).collect();
+    key.models = seed
+        .models
+        .iter()
+        .map(|model| model.as_str().into())
+        .collect();
     key.quota.max_budget = seed.max_budget;
-    key.quota.budget_duration = seed.budget_period.map(|period| crate::directory::period_word(&period));
+    key.quota.budget_duration = seed
+        .budget_period
+        .map(|period| crate::directory::period_word(&period));
     key.quota.rpm_limit = seed.rpm_limit;
     key.quota.tpm_limit = seed.tpm_limit;
     key.quota.max_parallel_requests = seed.max_parallel_requests.map(u64::from);

@@ -16,12 +16,21 @@ pub fn time(at: Option<Micros>) -> Value {
 pub async fn spend(gateway: &Gateway, asked: &[(&Text, &Quota)], now: Micros) -> Vec<NanoUsd> {
     let windows: Vec<_> = asked
         .iter()
-        .map(|(budget, quota)| ((*budget).clone(), quota.window(now, &gateway.directory.zone).start))
+        .map(|(budget, quota)| {
+            (
+                (*budget).clone(),
+                quota.window(now, &gateway.directory.zone).start,
+            )
+        })
         .collect();
-    let spends = gateway.budgets.spend(&windows).await.unwrap_or_else(|error| {
-        tracing::warn!("spend cannot be shown: {error}");
-        Vec::new()
-    });
+    let spends = gateway
+        .budgets
+        .spend(&windows)
+        .await
+        .unwrap_or_else(|error| {
+            tracing::warn!("spend cannot be shown: {error}");
+            Vec::new()
+        });
     spends.iter().map(budgets::Spend::shown).collect()
 }
 
@@ -53,11 +62,20 @@ pub fn key(gateway: &Gateway, key: &KeyRecord, spend: NanoUsd, now: Micros) -> M
 }
 
 /// A team with its members.
-pub fn team(gateway: &Gateway, team: &TeamRecord, spend: NanoUsd, now: Micros) -> Map<String, Value> {
+pub fn team(
+    gateway: &Gateway,
+    team: &TeamRecord,
+    spend: NanoUsd,
+    now: Micros,
+) -> Map<String, Value> {
     let mut row = team.kept.clone();
     row.extend(quota(gateway, &team.quota, spend, now));
     let of_role = |role: &str| -> Vec<&Text> {
-        team.members.iter().filter(|m| &*m.role == role).map(|m| &m.user_id).collect()
+        team.members
+            .iter()
+            .filter(|m| &*m.role == role)
+            .map(|m| &m.user_id)
+            .collect()
     };
     for (name, value) in [
         ("team_id", json!(team.team_id)),
@@ -94,7 +112,10 @@ fn quota(gateway: &Gateway, quota: &Quota, spend: NanoUsd, now: Micros) -> Map<S
     match object {
         Value::Object(mut object) => {
             if quota.temp_budget_increase.is_some() {
-                object.insert("temp_budget_increase".into(), json!(quota.temp_budget_increase));
+                object.insert(
+                    "temp_budget_increase".into(),
+                    json!(quota.temp_budget_increase),
+                );
                 object.insert("temp_budget_expiry".into(), time(quota.temp_budget_expiry));
             }
             object

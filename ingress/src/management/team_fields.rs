@@ -34,9 +34,16 @@ pub fn apply(team: &mut TeamRecord, request: &Map<String, Value>) -> Result<(), 
                     join(team, &[member.user_id], &member.role);
                 }
             }
-            "model_aliases" | "guardrails" | "model_rpm_limit" | "model_tpm_limit"
-            | "team_member_budget" | "team_member_budget_duration" | "team_member_rpm_limit"
-            | "team_member_tpm_limit" | "team_member_key_duration" | "router_settings" => {
+            "model_aliases"
+            | "guardrails"
+            | "model_rpm_limit"
+            | "model_tpm_limit"
+            | "team_member_budget"
+            | "team_member_budget_duration"
+            | "team_member_rpm_limit"
+            | "team_member_tpm_limit"
+            | "team_member_key_duration"
+            | "router_settings" => {
                 field.nothing_asked()?;
             }
             _ => return Err(field.refuse("unknown field")),
@@ -49,15 +56,24 @@ pub fn apply(team: &mut TeamRecord, request: &Map<String, Value>) -> Result<(), 
 fn join(team: &mut TeamRecord, users: &[Text], role: &str) {
     for user_id in users {
         team.members.retain(|member| member.user_id != *user_id);
-        team.members.push(Member { user_id: user_id.clone(), role: role.into() });
+        team.members.push(Member {
+            user_id: user_id.clone(),
+            role: role.into(),
+        });
     }
 }
 
 fn with_roles(field: Field<'_>) -> Result<Vec<Member>, Error> {
     let members: Vec<Member> = serde_json::from_value(field.value.clone())
         .map_err(|e| field.refuse(format_args!("expected [{{\"role\", \"user_id\"}}]: {e}")))?;
-    match members.iter().find(|member| !matches!(&*member.role, "admin" | "user")) {
-        Some(odd) => Err(field.refuse(format_args!("role {:?} is neither admin nor user", odd.role))),
+    match members
+        .iter()
+        .find(|member| !matches!(&*member.role, "admin" | "user"))
+    {
+        Some(odd) => Err(field.refuse(format_args!(
+            "role {:?} is neither admin nor user",
+            odd.role
+        ))),
         None => Ok(members),
     }
 }

@@ -25,20 +25,37 @@ pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: 
     authenticate_admin(&gateway, &headers, now, "/team/new")?;
     let request = object(&body)?;
     let asked = match request.get("team_id") {
-        Some(value) => Field { name: "team_id", value }.text()?,
+        Some(value) => Field {
+            name: "team_id",
+            value,
+        }
+        .text()?,
         None => None,
     };
     let id: Text = asked.unwrap_or_else(|| RequestId::fresh().to_string().into());
-    let mut team = TeamRecord { created_at: now, updated_at: now, ..TeamRecord::default() }.of(&id);
+    let mut team = TeamRecord {
+        created_at: now,
+        updated_at: now,
+        ..TeamRecord::default()
+    }
+    .of(&id);
     team.quota.anchor = now;
     team_fields::apply(&mut team, &request)?;
 
     let _one_at_a_time = gateway.directory.changes.lock().await;
     if gateway.directory.team(&id).is_some() {
-        return Err(Error::bad_request(format!("team_id: {id:?} is in use already"), "team_id"));
+        return Err(Error::bad_request(
+            format!("team_id: {id:?} is in use already"),
+            "team_id",
+        ));
     }
     changes::put(&gateway, ConfigEntity::Team, &id, &team, "master", now).await?;
-    Ok(Json(Value::Object(show::team(&gateway, &team, NanoUsd::ZERO, now))))
+    Ok(Json(Value::Object(show::team(
+        &gateway,
+        &team,
+        NanoUsd::ZERO,
+        now,
+    ))))
 }
 
 /// `GET /team/info?team_id=`: the team and its keys; for the admin and for the team's own keys.
@@ -58,13 +75,25 @@ pub async fn info(
     if caller.role != Role::Master && own.as_ref() != Some(&id) {
         return Err(Error::NotYours { what: "team" });
     }
-    let team = gateway.directory.team(&id).ok_or_else(|| Error::not_found("team", "team_id"))?;
-    let keys: Vec<_> =
-        gateway.directory.keys().into_iter().filter(|key| key.team_id.as_deref() == Some(&id)).collect();
+    let team = gateway
+        .directory
+        .team(&id)
+        .ok_or_else(|| Error::not_found("team", "team_id"))?;
+    let keys: Vec<_> = gateway
+        .directory
+        .keys()
+        .into_iter()
+        .filter(|key| key.team_id.as_deref() == Some(&id))
+        .collect();
     let mut budgets = vec![(&team.budget, &team.quota)];
     budgets.extend(keys.iter().map(|key| (&key.budget, &key.quota)));
     let spends = show::spend(&gateway, &budgets, now).await;
-    let team_row = show::team(&gateway, &team, spends.first().copied().unwrap_or_default(), now);
+    let team_row = show::team(
+        &gateway,
+        &team,
+        spends.first().copied().unwrap_or_default(),
+        now,
+    );
     let key_rows: Vec<Value> = keys
         .iter()
         .zip(spends.iter().skip(1))

@@ -1,0 +1,135 @@
+//! The command line. Flags that LiteLLM has keep its names.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An LLM gateway that accounts for every token.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process, on embedded stores: the way to begin.
+    Up(RoleFlags),
+    /// The proxy alone: calls in, provider calls out, events appended.
+    Ingress(RoleFlags),
+    /// The consumer alone: events into the usage tables.
+    Billing(RoleFlags),
+    /// The answer cache alone, over HTTP.
+    Cache(RoleFlags),
+    /// The embedded ClickHouse engine behind ClickHouse's HTTP interface.
+    Clickhouse(RoleFlags),
+    /// Asks the usage tables of a running gateway, as the read-only analyst.
+    Sql(SqlFlags),
+    /// What was spent, by whom or on what.
+    Spend(SpendFlags),
+    /// The price catalog.
+    #[command(subcommand)]
+    Prices(PricesCommand),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Flags of every role; each wins over the file.
+#[derive(Debug, Clone, Args)]
+pub struct RoleFlags {
+    /// The configuration file, in LiteLLM's shape. Without one: the demo model, and every provider
+    /// whose API key stands in the environment.
+    #[arg(long, short)]
+    pub config: Option<PathBuf>,
+    /// Port to listen on. Default 4000.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address to listen on. Default 127.0.0.1.
+    #[arg(long)]
+    pub host: Option<IpAddr>,
+    /// Serve this model, e.g. openai/gpt-4o, without a file.
+    #[arg(long, short)]
+    pub model: Option<String>,
+    /// Log in detail.
+    #[arg(long = "detailed_debug", visible_alias = "detailed-debug")]
+    pub detailed_debug: bool,
+    /// Where everything that lasts is kept. Default: .tollgate beside the file, or here.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// Port of the embedded ClickHouse. Default 8123.
+    #[arg(long)]
+    pub clickhouse_port: Option<u16>,
+}
+
+/// Which running gateway a command speaks to.
+#[derive(Debug, Clone, Args)]
+pub struct Instance {
+    /// The data directory of the running gateway.
+    #[arg(long, default_value = ".tollgate")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SqlFlags {
+    /// One query. Tables: usage_rows, cost_ledger (read money with FINAL).
+    pub query: String,
+    /// A ClickHouse output format, e.g. PrettyCompact, JSONEachRow, CSVWithNames.
+    #[arg(long, default_value = "TabSeparated")]
+    pub format: String,
+    #[command(flatten)]
+    pub instance: Instance,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    Team,
+    Key,
+    User,
+    Model,
+    Tag,
+    Provider,
+}
+
+#[derive(Debug, Args)]
+pub struct SpendFlags {
+    #[arg(long, value_enum, default_value = "team")]
+    pub by: By,
+    /// From this day (2026-11-01) or so long ago (7d, 24h). Default: since ever.
+    #[arg(long)]
+    pub since: Option<String>,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub instance: Instance,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PricesCommand {
+    /// Reads LiteLLM's model_prices_and_context_window.json into the catalog of a stopped gateway.
+    Import {
+        file: PathBuf,
+        /// Take prices that moved more than tenfold.
+        #[arg(long)]
+        approve_jumps: bool,
+        /// Say what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// The prices in force.
+    List {
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Says what a file will do, or what is wrong with it.
+    Check { file: PathBuf },
+}

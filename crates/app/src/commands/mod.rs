@@ -1,0 +1,46 @@
+//! What can be asked of a gateway from the command line, a file each.
+
+pub mod config;
+pub mod prices;
+pub mod spend;
+pub mod sql;
+
+use analytics::Store;
+use anyhow::{Context, Result};
+
+use crate::cli::Instance;
+use crate::instance::Running;
+
+/// The usage tables of a running gateway, as the read-only analyst.
+fn store(instance: &Instance) -> Result<Store> {
+    let running = Running::find(&instance.data_dir)?;
+    let path = instance.data_dir.join("analyst.password");
+    let password = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Store::connect(
+        &running.clickhouse,
+        "analyst",
+        password.trim(),
+    ))
+}
+
+/// Runs one command to its end.
+fn block_on<F: Future<Output = Result<()>>>(command: F) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+/// What an unreachable store means to someone at a terminal.
+fn explain(error: analytics::Error) -> anyhow::Error {
+    let gone = matches!(error, analytics::Error::Unreachable { .. });
+    let error = anyhow::Error::from(error);
+    if gone {
+        error.context(
+            "the gateway over this data directory is not running: start it with `tollgate up`",
+        )
+    } else {
+        error
+    }
+}

@@ -1,0 +1,93 @@
+//! From flags, file and environment to what a role runs with. The only place that reads the environment.
+
+use std::env;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use config::{Config, Loaded};
+
+use crate::cli::RoleFlags;
+use crate::log;
+
+/// What a role runs with.
+pub struct Settings {
+    pub config: Config,
+    /// Everything that lasts lies below it.
+    pub data_dir: PathBuf,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where the embedded ClickHouse listens.
+    pub clickhouse: SocketAddr,
+}
+
+const DATA_DIR: &str = ".tollgate";
+
+/// Reads everything, starts the log, and says what a file asks for in vain.
+pub fn load(flags: &RoleFlags) -> Result<Settings> {
+    let Loaded { config, warnings } = read_config(flags)?;
+    log::start(&config.log, flags.detailed_debug);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let data_dir = data_dir(flags, &config);
+    fs::create_dir_all(&data_dir)
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    let host: IpAddr = match flags.host {
+        Some(host) => host,
+        None => address(&config.server.host)?,
+    };
+    let port = flags.port.unwrap_or(config.server.port);
+    let clickhouse = flags.clickhouse_port.unwrap_or(config.clickhouse.port);
+    Ok(Settings {
+        data_dir,
+        listen: SocketAddr::new(host, port),
+        clickhouse: SocketAddr::from(([127, 0, 0, 1], clickhouse)),
+        config,
+    })
+}
+
+fn read_config(flags: &RoleFlags) -> Result<Loaded> {
+    let variable = |name: &str| env::var(name).ok();
+    let Some(path) = &flags.config else {
+        return Ok(config::without_file(&variable, flags.model.as_deref())?);
+    };
+    if flags.model.is_some() {
+        bail!(
+            "--model is for a start without a file: add the model to {}",
+            path.display()
+        );
+    }
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    Ok(config::parse(
+        &text,
+        &path.display().to_string(),
+        &variable,
+    )?)
+}
+
+/// `--data-dir`, else the file's, else `.tollgate` beside the file or in the current folder.
+fn data_dir(flags: &RoleFlags, config: &Config) -> PathBuf {
+    let beside = flags
+        .config
+        .as_deref()
+        .and_then(|path| path.parent())
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    match (&flags.data_dir, &config.data_dir) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(dir)) => beside.join(dir),
+        (None, None) => beside.join(DATA_DIR),
+    }
+}
+
+fn address(host: &str) -> Result<IpAddr> {
+    if host == "localhost" {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    host.parse().with_context(|| {
+        format!("general_settings.host: {host:?} is not an address such as 127.0.0.1 or 0.0.0.0")
+    })
+}

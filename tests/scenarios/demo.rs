@@ -1,0 +1,114 @@
+//! The first five minutes: no file, no provider key, one command.
+
+use tests::gateway::{Gateway, Launch, free_port};
+use tests::{Chat, World};
+
+/// Without a configuration there is a model to call, and a master key that is made once.
+#[tokio::test]
+async fn the_first_call_needs_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch {
+        config: None,
+        data_dir: folder.path().join("data"),
+        port: free_port(),
+        clickhouse_port: free_port(),
+        env: Vec::new(),
+    };
+    let mut gateway = Gateway::start(launch.clone()).await;
+    let key = gateway.file("master.key").trim().to_owned();
+    assert!(key.starts_with("sk-"));
+    assert_eq!(
+        gateway.log().matches(&key).count(),
+        1,
+        "the key is shown once: {}",
+        gateway.log()
+    );
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = launch.data_dir.join(name);
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode("master.key"), 0o600);
+    assert_eq!(mode("analyst.password"), 0o600);
+
+    // The printed curl line works as printed.
+    let line = gateway
+        .log()
+        .lines()
+        .skip_while(|line| !line.contains("curl "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let command = line.split("\n\n").next().unwrap().trim().to_owned();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        answer.contains("chat.completion"),
+        "{command}\n{answer}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    let http = reqwest::Client::new();
+    let chat = Chat::new(&http, &gateway.url(), &key, "tollgate/demo", "Hello?");
+    let plain = chat.send().await;
+    assert_eq!(plain.status, 200, "{}", plain.text);
+    assert_ne!(plain.header("x-litellm-response-cost"), "");
+    assert_eq!(
+        chat.stream().await.content(),
+        plain.content(),
+        "the demo is deterministic"
+    );
+
+    gateway.stop();
+    let gateway = Gateway::start(launch).await;
+    assert_eq!(gateway.file("master.key").trim(), key);
+    assert_eq!(gateway.log().matches(&key).count(), 1, "and never again");
+}
+
+/// Nothing but loopback is listened on unless `--host` says so.
+#[tokio::test]
+async fn only_loopback_is_listened_on() {
+    let world = World::start().await;
+    let pids: Vec<u32> = std::iter::once(world.gateway.pid())
+        .chain(tests::gateway::children(world.gateway.pid(), "clickhouse"))
+        .collect();
+    assert_eq!(pids.len(), 2);
+    let mut listening = 0;
+    for pid in pids {
+        let sockets = sockets(pid);
+        for table in ["tcp", "tcp6"] {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap();
+            for line in text.lines().skip(1) {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                if fields[3] == "0A" && sockets.iter().any(|inode| inode == fields[9]) {
+                    listening += 1;
+                    assert!(
+                        fields[1].starts_with("0100007F:"),
+                        "listens on {}",
+                        fields[1]
+                    );
+                }
+            }
+        }
+    }
+    assert!(listening >= 2);
+}
+
+/// Inodes of a process's sockets.
+fn sockets(pid: u32) -> Vec<String> {
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .filter_map(|link| {
+            Some(
+                link.to_str()?
+                    .strip_prefix("socket:[")?
+                    .trim_end_matches(']')
+                    .to_owned(),
+            )
+        })
+        .collect()
+}

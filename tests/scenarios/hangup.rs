@@ -1,0 +1,86 @@
+//! A client that leaves stops the provider, and pays for what was produced.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::World;
+use tests::provider::{INPUT_NANO, OUTPUT_NANO, Script};
+
+#[tokio::test]
+async fn a_hang_up_stops_the_upstream_call_and_is_billed() {
+    let world = World::start().await;
+    let script = Script {
+        pace: Duration::from_millis(20),
+        ..Script::of_tokens(1_000)
+    };
+    world.provider.script("scripted-upstream", script);
+    let key = world.key(json!({"max_budget": 1})).await;
+    let streamed = world.chat_as(&key, "tell me everything").read(6).await;
+    let left = Instant::now();
+    assert_eq!(streamed.chunks.len(), 6);
+    world
+        .until("the provider to notice", || {
+            world.provider.books().cancelled == 1
+        })
+        .await;
+    let noticed = world
+        .provider
+        .last_cancel()
+        .unwrap()
+        .saturating_duration_since(left);
+    assert!(
+        noticed < Duration::from_secs(1),
+        "the upstream call went on for {noticed:?}"
+    );
+
+    world.rows(1).await;
+    let row =
+        world.sql("select outcome, estimated, input_tokens, output_tokens from usage_rows final");
+    let fields: Vec<&str> = row.split('\t').collect();
+    assert_eq!(&fields[..2], ["cancelled", "true"], "{row}");
+    let books = world.provider.books();
+    let produced: u64 = fields[3].parse().unwrap();
+    // Five tokens were read before the client left; more were under way.
+    assert!(
+        (5..=books.completion_tokens + 1).contains(&produced),
+        "{row} against {books:?}"
+    );
+    let input: u64 = fields[2].parse().unwrap();
+    assert!(input >= 1, "the prompt was read");
+    let bill = u64::try_from(world.ledger().0).unwrap();
+    assert_eq!(bill, input * INPUT_NANO + produced * OUTPUT_NANO);
+    assert_eq!(world.spend_of(&key).await, world.ledger());
+}
+
+/// A plain call whose client leaves is not left running either.
+#[tokio::test]
+async fn a_plain_call_is_cancelled_too() {
+    let world = World::start().await;
+    let script = Script {
+        delay: Duration::from_secs(30),
+        ..Script::default()
+    };
+    world.provider.script("scripted-upstream", script);
+    let key = world
+        .key(json!({"max_budget": 1, "max_parallel_requests": 1}))
+        .await;
+    let chat = world.chat_as(&key, "hi");
+    let waiting = tokio::spawn({
+        let chat = chat.clone();
+        async move { chat.try_send().await.is_ok() }
+    });
+    while world.provider.books().requests == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    world.rows(1).await;
+    assert_eq!(
+        world.sql("select outcome, last from usage_rows final"),
+        "cancelled\ttrue"
+    );
+    world
+        .provider
+        .script("scripted-upstream", Script::default());
+    assert_eq!(chat.send().await.status, 200, "slot and hold came back");
+}

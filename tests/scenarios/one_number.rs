@@ -1,0 +1,68 @@
+//! Spend is one number, wherever it is asked for.
+
+use schemas::NanoUsd;
+use serde_json::json;
+use tests::World;
+use tests::world::money;
+
+#[tokio::test]
+async fn headers_keys_spend_routes_and_sql_agree() {
+    let world = World::start().await;
+    let team = world
+        .post(
+            "/team/new",
+            json!({"team_id": "search", "team_alias": "Search"}),
+        )
+        .await;
+    assert_eq!(team.status, 200);
+    let key = world
+        .key(json!({"team_id": "search", "user_id": "ann", "key_alias": "ann's"}))
+        .await;
+    let mut headers = NanoUsd::ZERO;
+    for question in ["one", "one two", "one two three", "a b c d e f g"] {
+        let answer = world
+            .chat_as(&key, question)
+            .with("metadata", json!({"tags": ["docs"]}))
+            .send()
+            .await;
+        let cost: NanoUsd = answer.header("x-litellm-response-cost").parse().unwrap();
+        headers = headers.saturating_add(cost);
+        let told: NanoUsd = answer.header("x-litellm-key-spend").parse().unwrap();
+        assert_eq!(told, headers, "the key's spend includes this call");
+        // What was answered is already in the books: no waiting.
+        assert_eq!(world.spend_of(&key).await, headers);
+    }
+    world.rows(4).await;
+    assert!(headers.0 > 0);
+    assert_eq!(world.invoice(), headers);
+    assert_eq!(world.ledger(), headers);
+    assert_eq!(world.spend_of(&key).await, headers);
+    let team = world.get("/team/info?team_id=search").await.json();
+    assert_eq!(money(&team["team_info"]["spend"]), headers);
+    assert_eq!(money(&team["keys"][0]["spend"]), headers);
+    let keys = world.get("/spend/keys").await.json();
+    assert_eq!(money(&keys[0]["spend"]), headers, "{keys}");
+    let models = world.get("/spend/models").await.json();
+    assert_eq!(models[0]["model"], "scripted-upstream");
+    assert_eq!(money(&models[0]["total_spend"]), headers);
+    assert_eq!(models[0]["requests"], 4);
+    let logs = world.get("/spend/logs?summarize=false").await.json();
+    let sum: i64 = logs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| money(&row["spend"]).0)
+        .sum();
+    assert_eq!((logs.as_array().unwrap().len(), sum), (4, headers.0));
+    for by in ["team", "key", "user", "model", "tag", "provider"] {
+        let output = world.gateway.run(&["spend", "--by", by, "--json"]);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let line = String::from_utf8(output.stdout).unwrap();
+        let row: serde_json::Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+        assert_eq!(money(&row["spend"]), headers, "by {by}: {line}");
+    }
+}

@@ -34,6 +34,7 @@ mod error;
 pub mod fail_point;
 pub mod fold;
 mod intake;
+pub mod measure;
 pub mod rated;
 mod rebuild;
 pub mod rows;

@@ -1,0 +1,135 @@
+//! The real engine, one child for all tests of the binary, a database for each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use analytics::Store;
+use analytics::embedded::{self, EmbeddedOptions, Supervisor, SupervisorOptions};
+
+pub const PASSWORD: &str = "writer";
+const CHILD_DIR: &str = "BILLING_TEST_ENGINE_DIR";
+const CHILD_ADDR: &str = "BILLING_TEST_ENGINE_ADDR";
+
+/// Not a test of its own: the engine's child process runs it.
+#[test]
+fn as_a_child_it_is_the_engine() {
+    let (Ok(dir), Ok(addr)) = (std::env::var(CHILD_DIR), std::env::var(CHILD_ADDR)) else {
+        return;
+    };
+    let options = EmbeddedOptions {
+        data_dir: dir.into(),
+        listen: addr.parse().unwrap(),
+        lib: library(),
+        writer_password: PASSWORD.to_owned(),
+        analyst_password: "analyst".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate()).unwrap();
+        let (ready, _told) = tokio::sync::oneshot::channel();
+        let end = async move {
+            term.recv().await;
+        };
+        embedded::serve(options, ready, end).await.unwrap();
+    });
+}
+
+fn library() -> PathBuf {
+    std::env::var_os("TOLLGATE_LIBCHDB")
+        .expect("TOLLGATE_LIBCHDB names no libchdb.so: run through ./tollgate test")
+        .into()
+}
+
+pub fn free_addr() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// Starts an engine on a directory and waits until it answers.
+pub async fn start(dir: &Path, addr: SocketAddr) -> Supervisor {
+    library();
+    let dir = dir.to_owned();
+    let supervisor = Supervisor::start(SupervisorOptions::new(addr), move || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args([
+                "--exact",
+                "engine::as_a_child_it_is_the_engine",
+                "--nocapture",
+            ])
+            .env(CHILD_DIR, &dir)
+            .env(CHILD_ADDR, addr.to_string())
+            .stdout(std::process::Stdio::null());
+        command
+    })
+    .unwrap();
+    supervisor
+        .wait_ready(Duration::from_secs(60))
+        .await
+        .unwrap();
+    supervisor
+}
+
+pub fn connect(addr: SocketAddr, database: &str) -> Store {
+    Store::connect(&format!("http://{addr}"), "tollgate", PASSWORD).with_database(database)
+}
+
+/// The address of the shared engine.
+pub fn shared() -> SocketAddr {
+    static ENGINE: OnceLock<SocketAddr> = OnceLock::new();
+    *ENGINE.get_or_init(|| {
+        let (tell, told) = channel();
+        // Lives as long as the process; the engine ends with it.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let addr = free_addr();
+                let _engine = start(dir.path(), addr).await;
+                tell.send(addr).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().expect("the engine starts")
+    })
+}
+
+/// A fresh database on the shared engine; its name, and a client of it.
+pub async fn database() -> (String, Store) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("billing_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let addr = tokio::task::spawn_blocking(shared).await.unwrap();
+    ask(
+        &connect(addr, "default"),
+        &format!("CREATE DATABASE {name}"),
+    )
+    .await;
+    let store = connect(addr, &name);
+    store.migrate().await.unwrap();
+    (name, store)
+}
+
+/// Answer of a statement, tab-separated.
+pub async fn ask(store: &Store, sql: &str) -> String {
+    let mut answer = store.sql(sql, "TSVRaw").await.unwrap();
+    let mut text = Vec::new();
+    while let Some(piece) = answer.next().await.unwrap() {
+        text.extend_from_slice(&piece);
+    }
+    String::from_utf8(text).unwrap().trim_end().to_owned()
+}

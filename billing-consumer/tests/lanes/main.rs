@@ -1,0 +1,10 @@
+//! The lanes over a real log, real budget state and the real engine; killed at every step; and the
+//! protocol as a model.
+
+mod budget;
+mod engine;
+mod gaps;
+mod kill;
+mod model;
+mod store;
+mod world;

@@ -54,7 +54,15 @@ pub async fn admit(
     request: &ChatRequest,
     served: &Served,
 ) -> Result<Admission, Error> {
-    let Origin { caller, call_id, end_user, tags, now, started, timeout } = origin;
+    let Origin {
+        caller,
+        call_id,
+        end_user,
+        tags,
+        now,
+        started,
+        timeout,
+    } = origin;
     let attribution = attribution(caller, request, end_user, tags);
     let mut scopes = Vec::with_capacity(4);
     caller.scopes(&gateway.directory, now, &mut scopes);
@@ -69,10 +77,18 @@ pub async fn admit(
     };
     let price = catalog.price(&key, now, catalog.version());
     let asked = Asked::new(request, served, price);
-    let (amount, least) = asked.holds(price, hard, gateway.config.budgets.unpriced_ceiling, &request.model)?;
+    let (amount, least) = asked.holds(
+        price,
+        hard,
+        gateway.config.budgets.unpriced_ceiling,
+        &request.model,
+    )?;
 
     let request_id = RequestId::fresh();
-    let deadline = Micros(now.0.saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)));
+    let deadline = Micros(
+        now.0
+            .saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
+    );
     let input_estimate = tokens_of_bytes(request.body.len() as u64).min(asked.input);
     let granted = gateway
         .budgets
@@ -169,7 +185,11 @@ impl Asked {
         Self {
             // A longer prompt than the window is refused by the provider, not billed.
             input: window.map_or(input, |window| input.min(window.max(1))),
-            output: request.output_cap.or(longest).unwrap_or(OUTPUT_DEFAULT).max(1),
+            output: request
+                .output_cap
+                .or(longest)
+                .unwrap_or(OUTPUT_DEFAULT)
+                .max(1),
             predicted: if request.predicts { bytes } else { 0 },
             choices: request.choices,
             fixed: request.output_cap.is_some(),
@@ -177,7 +197,11 @@ impl Asked {
     }
 
     fn bounds(&self, output: u64) -> Bounds<'static> {
-        Bounds::tokens(self.input, output.saturating_add(self.predicted), self.choices)
+        Bounds::tokens(
+            self.input,
+            output.saturating_add(self.predicted),
+            self.choices,
+        )
     }
 
     /// What is wanted, and the least that makes sense.
@@ -190,7 +214,9 @@ impl Asked {
     ) -> Result<(NanoUsd, NanoUsd), Error> {
         let Some(price) = price else {
             return match (hard, ceiling) {
-                (true, NanoUsd::ZERO) => Err(Error::Unpriced { model: model.to_owned() }),
+                (true, NanoUsd::ZERO) => Err(Error::Unpriced {
+                    model: model.to_owned(),
+                }),
                 (true, ceiling) => Ok((ceiling, ceiling)),
                 // Its hold is what an unpriced call is charged: nothing, where no budget is checked.
                 (false, _) => Ok((NanoUsd::ZERO, NanoUsd::ZERO)),
@@ -207,7 +233,8 @@ impl Asked {
 
     /// The cap that a grant pays for.
     fn affordable(&self, price: &Price, granted: NanoUsd) -> u64 {
-        affordable_output_within(price, &self.bounds(0), granted)
-            .map_or(1, |cap| cap.saturating_sub(self.predicted).clamp(1, self.output))
+        affordable_output_within(price, &self.bounds(0), granted).map_or(1, |cap| {
+            cap.saturating_sub(self.predicted).clamp(1, self.output)
+        })
     }
 }

@@ -36,7 +36,11 @@ pub async fn complete(State(worker): State<Arc<Worker>>, request: Request<Body>)
     }
 }
 
-async fn run(worker: &Arc<Worker>, request: Request<Body>, flight: InFlight) -> Result<Response<Body>, Error> {
+async fn run(
+    worker: &Arc<Worker>,
+    request: Request<Body>,
+    flight: InFlight,
+) -> Result<Response<Body>, Error> {
     let gateway = &worker.gateway;
     let (now, started) = (gateway.now(), Instant::now());
     let (head, body) = request.into_parts();
@@ -46,7 +50,10 @@ async fn run(worker: &Arc<Worker>, request: Request<Body>, flight: InFlight) -> 
     caller.may_use(&request.model)?;
     let (group, served) = gateway.models.load().choose(&request.model)?;
     if let Dialect::Unsupported(reason) = served.deployment.entry.dialect {
-        return Err(Error::Unsupported { model: request.model.to_string(), reason });
+        return Err(Error::Unsupported {
+            model: request.model.to_string(),
+            reason,
+        });
     }
     let timeout = timeout(&head.headers, &request, &served)?;
     let origin = Origin {
@@ -82,7 +89,8 @@ async fn run(worker: &Arc<Worker>, request: Request<Body>, flight: InFlight) -> 
         return relay::plain(exchange, answer).await;
     }
     if !is_event_stream(&answer.headers) {
-        let error = UpstreamError::Malformed("a stream was asked for, and something else came".to_owned());
+        let error =
+            UpstreamError::Malformed("a stream was asked for, and something else came".to_owned());
         let error = error.into_error(&exchange);
         return Err(exchange.fail(error, Reading::default()).await);
     }
@@ -106,33 +114,59 @@ pub struct Exchange {
 impl Exchange {
     async fn look_up(&self, request: &ChatRequest) -> Option<Found> {
         let cache = self.worker.gateway.cache.as_ref()?;
-        let controls = request.cache_at.clone().and_then(|at| std::str::from_utf8(&request.body[at]).ok());
+        let controls = request
+            .cache_at
+            .clone()
+            .and_then(|at| std::str::from_utf8(&request.body[at]).ok());
         let lookup = Lookup {
             attribution: &self.call.usage().attribution,
             model: &request.model,
             body: &request.body,
             controls,
             stream: request.stream,
-            include_usage: request.include_usage || self.worker.gateway.config.server.always_include_stream_usage,
+            include_usage: request.include_usage
+                || self
+                    .worker
+                    .gateway
+                    .config
+                    .server
+                    .always_include_stream_usage,
         };
         Some(cache.lookup(lookup).await)
     }
 
-    async fn dispatch(&mut self, request: &ChatRequest, deadline: Instant) -> Result<Answer, Error> {
+    async fn dispatch(
+        &mut self,
+        request: &ChatRequest,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
         let body = openai::body(request, &self.served, self.cap);
         let deployment = &self.served.deployment;
         deployment.metrics.requests.fetch_add(1, Relaxed);
         self.dispatched = Instant::now();
-        self.worker.gateway.metrics.overhead.observe(self.dispatched - self.call.started());
+        self.worker
+            .gateway
+            .metrics
+            .overhead
+            .observe(self.dispatched - self.call.started());
         self.call.dispatched();
         let answer = match &self.served.target {
             None => Ok(demo::answer(&body, deadline.into())),
-            Some(target) => self.worker.upstream.call(target, deployment, body, deadline.into()).await,
+            Some(target) => {
+                self.worker
+                    .upstream
+                    .call(target, deployment, body, deadline.into())
+                    .await
+            }
         };
         match answer {
             Ok(answer) => Ok(answer),
             Err(source) => {
-                let reading = if source.may_cost() { self.call.estimate(0) } else { Reading::default() };
+                let reading = if source.may_cost() {
+                    self.call.estimate(0)
+                } else {
+                    Reading::default()
+                };
                 let error = source.into_error(self);
                 Err(self.fail(error, reading).await)
             }
@@ -148,7 +182,11 @@ impl Exchange {
         }
     }
 
-    async fn answer_from_cache(mut self, hit: Hit, streamed: bool) -> Result<Response<Body>, Error> {
+    async fn answer_from_cache(
+        mut self,
+        hit: Hit,
+        streamed: bool,
+    ) -> Result<Response<Body>, Error> {
         let mut reading = Reading::estimate(hit.input_tokens, hit.output_tokens);
         reading.estimated = false;
         let found = (hit.kind, hit.similarity);
@@ -163,34 +201,57 @@ impl Exchange {
         headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
         debug_assert_ne!(found.0, CacheKind::None);
         headers::cost(into, &self.call, &settled);
-        let kind = if streamed { "text/event-stream; charset=utf-8" } else { "application/json" };
+        let kind = if streamed {
+            "text/event-stream; charset=utf-8"
+        } else {
+            "application/json"
+        };
         into.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         Ok(response)
     }
 
     /// Stores a complete answer, off the client's way.
     pub fn remember(&mut self, complete: Complete) {
-        if let (Some(ticket), Some(cache)) = (self.ticket.take(), self.worker.gateway.cache.clone()) {
-            self.worker.gateway.detach(async move { cache.store(ticket, complete).await });
+        if let (Some(ticket), Some(cache)) = (self.ticket.take(), self.worker.gateway.cache.clone())
+        {
+            self.worker
+                .gateway
+                .detach(async move { cache.store(ticket, complete).await });
         }
     }
 
     /// The headers that every answer of a provider gets.
     pub fn tell(&self, into: &mut HeaderMap, upstream: &HeaderMap, timing: Timing) {
-        headers::answered(into, &self.call, &self.group, &self.served, upstream, &self.worker.copies, timing);
+        headers::answered(
+            into,
+            &self.call,
+            &self.group,
+            &self.served,
+            upstream,
+            &self.worker.copies,
+            timing,
+        );
         headers::output_cap(into, self.cap);
     }
 
     /// Counts a success of the deployment.
     pub fn succeeded(&self, answered: Instant) {
-        self.served.deployment.metrics.successes.fetch_add(1, Relaxed);
+        self.served
+            .deployment
+            .metrics
+            .successes
+            .fetch_add(1, Relaxed);
         let elapsed = answered.saturating_duration_since(self.dispatched);
         self.worker.gateway.metrics.provider.observe(elapsed);
     }
 
     /// Counts a failure of the deployment.
     pub fn failed(&self) {
-        self.served.deployment.metrics.failures.fetch_add(1, Relaxed);
+        self.served
+            .deployment
+            .metrics
+            .failures
+            .fetch_add(1, Relaxed);
     }
 
     /// `OpenAI` of `OpenAIException`.
@@ -211,7 +272,9 @@ impl Exchange {
 
 fn capital(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }
 
 /// Counts a call from its arrival to the last byte of its answer.
@@ -248,7 +311,9 @@ fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Bo
 /// The whole body, if it is not too large.
 async fn read(body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Error> {
     let too_large = || Error::BodyTooLarge { limit };
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -270,7 +335,9 @@ async fn read(body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Erro
             None if all.is_empty() => first = Some(data),
             None => all.extend_from_slice(&data),
             Some(begin) => {
-                let whole = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+                let whole = declared
+                    .and_then(|length| usize::try_from(length).ok())
+                    .unwrap_or(0);
                 // No more than has come is promised by a header: the rest of the room grows as needed.
                 all.reserve(whole.min(1 << 20).max(begin.len() + data.len()));
                 all.extend_from_slice(&begin);
@@ -288,16 +355,25 @@ fn sent_id(headers: &HeaderMap) -> Option<Text> {
 }
 
 fn end_user(headers: &HeaderMap) -> Option<Text> {
-    let value = headers.get("x-litellm-end-user-id").or_else(|| headers.get("x-litellm-customer-id"))?;
+    let value = headers
+        .get("x-litellm-end-user-id")
+        .or_else(|| headers.get("x-litellm-customer-id"))?;
     let text = value.to_str().ok()?.trim();
     (!text.is_empty()).then(|| text.into())
 }
 
 fn tags(headers: &HeaderMap) -> Vec<Text> {
-    let Some(list) = headers.get("x-litellm-tags").and_then(|value| value.to_str().ok()) else {
+    let Some(list) = headers
+        .get("x-litellm-tags")
+        .and_then(|value| value.to_str().ok())
+    else {
         return Vec::new();
     };
-    list.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Text::from).collect()
+    list.split(',')
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(Text::from)
+        .collect()
 }
 
 /// The deployment's limit, or less where the client says so.
@@ -308,26 +384,39 @@ fn timeout(headers: &HeaderMap, request: &ChatRequest, served: &Served) -> Resul
     } else {
         (timeouts.total, "x-litellm-timeout")
     };
-    let Some(value) = headers.get(name).or_else(|| headers.get("x-litellm-timeout")) else {
+    let Some(value) = headers
+        .get(name)
+        .or_else(|| headers.get("x-litellm-timeout"))
+    else {
         return Ok(limit);
     };
-    let seconds: Option<f64> = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let seconds: Option<f64> = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) if !asked.is_zero() => Ok(asked.min(limit)),
-        _ => Err(Error::bad_request(format!("{name} must be a number of seconds above 0"), name)),
+        _ => Err(Error::bad_request(
+            format!("{name} must be a number of seconds above 0"),
+            name,
+        )),
     }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"text/event-stream")
+    })
 }
 
 fn chunks(mut chunks: Vec<Bytes>) -> Body {
     if chunks.len() == 1 {
         return Body::new(Full::new(chunks.remove(0)));
     }
-    let frames = chunks.into_iter().map(|chunk| Ok::<_, std::convert::Infallible>(http_body::Frame::data(chunk)));
+    let frames = chunks
+        .into_iter()
+        .map(|chunk| Ok::<_, std::convert::Infallible>(http_body::Frame::data(chunk)));
     Body::new(StreamBody::new(futures_util::stream::iter(frames)))
 }

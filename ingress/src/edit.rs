@@ -93,9 +93,18 @@ mod tests {
 
     #[test]
     fn a_member_goes_with_its_comma() {
-        assert_eq!(removed(r#"{"a":1,"c":{"x":2}}"#, r#"{"x":2}"#), r#"{"a":1}"#);
-        assert_eq!(removed(r#"{"c" : {"x":2} , "a":1}"#, r#"{"x":2}"#), r#"{ "a":1}"#);
-        assert_eq!(removed(r#"{"a":1 ,"c":9, "b":2}"#, "9"), r#"{"a":1 , "b":2}"#);
+        assert_eq!(
+            removed(r#"{"a":1,"c":{"x":2}}"#, r#"{"x":2}"#),
+            r#"{"a":1}"#
+        );
+        assert_eq!(
+            removed(r#"{"c" : {"x":2} , "a":1}"#, r#"{"x":2}"#),
+            r#"{ "a":1}"#
+        );
+        assert_eq!(
+            removed(r#"{"a":1 ,"c":9, "b":2}"#, "9"),
+            r#"{"a":1 , "b":2}"#
+        );
         assert_eq!(removed(r#"{"c":9}"#, "9"), "{}");
         assert_eq!(removed(r#"{"a\"b":9,"d":1}"#, "9"), r#"{"d":1}"#);
     }

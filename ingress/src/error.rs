@@ -47,7 +47,9 @@ pub enum Error {
         message: String,
         param: Option<String>,
     },
-    #[error("Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key.")]
+    #[error(
+        "Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
+    )]
     UnknownModel { model: String },
     #[error("{what} not found")]
     NotFound {
@@ -131,21 +133,47 @@ impl Error {
         use StatusCode as S;
         // No `_` arm: a new variant must choose its answer.
         match self {
-            Self::NoKey | Self::BlockedKey | Self::BlockedTeam => (S::UNAUTHORIZED, "auth_error".into(), None),
-            Self::UnknownKey { .. } => (S::UNAUTHORIZED, "token_not_found_in_db".into(), Some("key")),
-            Self::ExpiredKey { .. } => (S::UNAUTHORIZED, "expired_key".into(), Some("key")),
-            Self::ModelNotAllowed { who, .. } => (S::FORBIDDEN, format!("{who}_model_access_denied").into(), Some("model")),
-            Self::NotAdmin { .. } | Self::NotYours { .. } => (S::FORBIDDEN, "auth_error".into(), None),
-            Self::BadRequest { param, .. } => (S::BAD_REQUEST, "invalid_request_error".into(), param.as_deref()),
-            Self::UnknownModel { .. } | Self::Unsupported { .. } => {
-                (S::BAD_REQUEST, "invalid_request_error".into(), Some("model"))
+            Self::NoKey | Self::BlockedKey | Self::BlockedTeam => {
+                (S::UNAUTHORIZED, "auth_error".into(), None)
             }
-            Self::NotFound { param, .. } => (S::NOT_FOUND, "not_found_error".into(), param.as_deref()),
-            Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "invalid_request_error".into(), None),
-            Self::Refused(Refusal::Budget { .. }) => (S::TOO_MANY_REQUESTS, "budget_exceeded".into(), None),
-            Self::Refused(Refusal::Rate { .. }) => (S::TOO_MANY_REQUESTS, "throttling_error".into(), None),
+            Self::UnknownKey { .. } => {
+                (S::UNAUTHORIZED, "token_not_found_in_db".into(), Some("key"))
+            }
+            Self::ExpiredKey { .. } => (S::UNAUTHORIZED, "expired_key".into(), Some("key")),
+            Self::ModelNotAllowed { who, .. } => (
+                S::FORBIDDEN,
+                format!("{who}_model_access_denied").into(),
+                Some("model"),
+            ),
+            Self::NotAdmin { .. } | Self::NotYours { .. } => {
+                (S::FORBIDDEN, "auth_error".into(), None)
+            }
+            Self::BadRequest { param, .. } => (
+                S::BAD_REQUEST,
+                "invalid_request_error".into(),
+                param.as_deref(),
+            ),
+            Self::UnknownModel { .. } | Self::Unsupported { .. } => (
+                S::BAD_REQUEST,
+                "invalid_request_error".into(),
+                Some("model"),
+            ),
+            Self::NotFound { param, .. } => {
+                (S::NOT_FOUND, "not_found_error".into(), param.as_deref())
+            }
+            Self::BodyTooLarge { .. } => {
+                (S::PAYLOAD_TOO_LARGE, "invalid_request_error".into(), None)
+            }
+            Self::Refused(Refusal::Budget { .. }) => {
+                (S::TOO_MANY_REQUESTS, "budget_exceeded".into(), None)
+            }
+            Self::Refused(Refusal::Rate { .. }) => {
+                (S::TOO_MANY_REQUESTS, "throttling_error".into(), None)
+            }
             // Fail closed: a hard budget whose state is unknown admits nothing.
-            Self::Refused(Refusal::Unavailable { .. }) => (S::SERVICE_UNAVAILABLE, "budget_unavailable".into(), None),
+            Self::Refused(Refusal::Unavailable { .. }) => {
+                (S::SERVICE_UNAVAILABLE, "budget_unavailable".into(), None)
+            }
             Self::Unpriced { .. } => (S::BAD_REQUEST, "unpriced_model".into(), Some("model")),
             Self::Journal(_) => (S::SERVICE_UNAVAILABLE, "journal_unavailable".into(), None),
             Self::Store(_) => (S::SERVICE_UNAVAILABLE, "no_db_connection".into(), None),
@@ -171,7 +199,10 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Cow<'_, str> {
         match self {
-            Self::Provider(error) => error.code.as_deref().map_or_else(|| self.parts().1, Cow::Borrowed),
+            Self::Provider(error) => error
+                .code
+                .as_deref()
+                .map_or_else(|| self.parts().1, Cow::Borrowed),
             _ => self.parts().1,
         }
     }
@@ -181,7 +212,9 @@ impl Error {
     pub fn envelope(&self) -> Bytes {
         let (status, kind, param) = self.parts();
         let code: Cow<'_, str> = match self {
-            Self::Provider(error) if error.code.is_some() => error.code.as_deref().unwrap_or_default().into(),
+            Self::Provider(error) if error.code.is_some() => {
+                error.code.as_deref().unwrap_or_default().into()
+            }
             _ => status.as_str().to_owned().into(),
         };
         let envelope = Envelope {
@@ -213,7 +246,9 @@ impl Error {
             into.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         };
         match self {
-            Self::Refused(Refusal::Budget { by_holds: true, .. } | Refusal::Unavailable { .. }) => retry_after(1),
+            Self::Refused(Refusal::Budget { by_holds: true, .. } | Refusal::Unavailable { .. }) => {
+                retry_after(1)
+            }
             Self::Refused(Refusal::Budget { resets_at, .. }) => {
                 if *resets_at != Micros(i64::MAX) {
                     retry_after(seconds_until(*resets_at));
@@ -221,7 +256,11 @@ impl Error {
                 // Waiting does not refill a budget; OpenAI's and Anthropic's SDKs honour it.
                 into.insert(SHOULD_RETRY.clone(), HeaderValue::from_static("false"));
             }
-            Self::Refused(Refusal::Rate { limit_type, resets_at, .. }) => {
+            Self::Refused(Refusal::Rate {
+                limit_type,
+                resets_at,
+                ..
+            }) => {
                 retry_after(seconds_until(*resets_at));
                 into.insert(
                     HeaderName::from_static("rate_limit_type"),
@@ -261,12 +300,19 @@ impl IntoResponse for Error {
         if status.is_server_error() {
             // Logged here, once, with its chain of causes.
             let code = self.code();
-            tracing::error!(error = &self as &dyn std::error::Error, error.code = &*code, "call failed: {self}");
+            tracing::error!(
+                error = &self as &dyn std::error::Error,
+                error.code = &*code,
+                "call failed: {self}"
+            );
         }
         let mut response = Response::new(self.envelope().into());
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         self.headers(headers);
         response
     }
@@ -275,7 +321,16 @@ impl IntoResponse for Error {
 /// The words that existing tools look for, with all numbers.
 fn refused(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::Budget { kind, id, used, held, limit, needed, resets_at, by_holds } => {
+        Refusal::Budget {
+            kind,
+            id,
+            used,
+            held,
+            limit,
+            needed,
+            resets_at,
+            by_holds,
+        } => {
             let whose = scope(*kind, id);
             let resets = if *resets_at == Micros(i64::MAX) {
                 "never resets".to_owned()
@@ -292,12 +347,21 @@ fn refused(refusal: &Refusal) -> String {
                  {whose}; this call may cost {needed} USD; {end}"
             )
         }
-        Refusal::Rate { kind, id, limit_type, limit, remaining, resets_at } => format!(
+        Refusal::Rate {
+            kind,
+            id,
+            limit_type,
+            limit,
+            remaining,
+            resets_at,
+        } => format!(
             "Rate limit exceeded for {kind}: {id}. Limit type: {limit_type}. Current limit: {limit}, \
              Remaining: {remaining}. Limit resets at: {}",
             instant(*resets_at)
         ),
-        Refusal::Unavailable { reason } => format!("budget state is not available ({reason}): try again"),
+        Refusal::Unavailable { reason } => {
+            format!("budget state is not available ({reason}): try again")
+        }
     }
 }
 
@@ -319,9 +383,10 @@ fn seconds_until(at: Micros) -> i64 {
 }
 
 fn instant(at: Micros) -> String {
-    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| "never".to_owned(), |at| {
-        jiff::fmt::strtime::format("%Y-%m-%d %H:%M:%S UTC", at).unwrap_or_default()
-    })
+    jiff::Timestamp::from_microsecond(at.0).map_or_else(
+        |_| "never".to_owned(),
+        |at| jiff::fmt::strtime::format("%Y-%m-%d %H:%M:%S UTC", at).unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]
@@ -352,7 +417,9 @@ mod tests {
             })
         };
         let spent = refusal(false);
-        assert!(spent.to_string().starts_with("Budget has been exceeded! Current cost: 1.0, Max budget: 1.0. Key: alice"));
+        assert!(spent.to_string().starts_with(
+            "Budget has been exceeded! Current cost: 1.0, Max budget: 1.0. Key: alice"
+        ));
         let response = spent.into_response();
         assert_eq!(response.headers()["x-should-retry"], "false");
         assert!(!response.headers().contains_key("retry-after"));

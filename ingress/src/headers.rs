@@ -138,7 +138,14 @@ pub fn answered(
 }
 
 /// Headers of a cached answer.
-pub fn cached(into: &mut HeaderMap, call: &Call, group: &Group, served: &Served, hit: (CacheKind, f32), key: &str) {
+pub fn cached(
+    into: &mut HeaderMap,
+    call: &Call,
+    group: &Group,
+    served: &Served,
+    hit: (CacheKind, f32),
+    key: &str,
+) {
     identity(into, call, group, served);
     limits(into, call, group);
     let (kind, similarity) = hit;
@@ -184,13 +191,18 @@ fn identity(into: &mut HeaderMap, call: &Call, group: &Group, served: &Served) {
         Some(id) => call_id(into, id),
         None => {
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-            let text = uuid::Uuid::from_bytes(usage.request_id.0).hyphenated().encode_lower(&mut text);
+            let text = uuid::Uuid::from_bytes(usage.request_id.0)
+                .hyphenated()
+                .encode_lower(&mut text);
             if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
                 into.insert(CALL_ID.clone(), value);
             }
         }
     }
-    into.insert(VERSION.clone(), HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    into.insert(
+        VERSION.clone(),
+        HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+    );
     into.insert(MODEL_ID.clone(), served.deployment.shown_id.clone());
     if let Some(base) = &served.deployment.shown_base {
         into.insert(MODEL_BASE.clone(), base.clone());
@@ -216,7 +228,10 @@ fn limits(into: &mut HeaderMap, call: &Call, group: &Group) -> bool {
         Some([requests, tokens]) => [Some(requests), Some(tokens)],
         None => [None, None],
     };
-    let mut one = |limit: Option<u64>, left: Option<u64>, names: [&HeaderName; 4], per_model: Option<&HeaderName>| {
+    let mut one = |limit: Option<u64>,
+                   left: Option<u64>,
+                   names: [&HeaderName; 4],
+                   per_model: Option<&HeaderName>| {
         let Some(limit) = limit else {
             return false;
         };
@@ -310,7 +325,8 @@ impl Digits {
 
     fn value(&self) -> HeaderValue {
         // Digits, a sign and a point are always a valid value.
-        HeaderValue::from_bytes(&self.text[..self.length]).unwrap_or(HeaderValue::from_static("0.0"))
+        HeaderValue::from_bytes(&self.text[..self.length])
+            .unwrap_or(HeaderValue::from_static("0.0"))
     }
 }
 
@@ -320,7 +336,17 @@ mod tests {
 
     #[test]
     fn money_reads_as_everywhere_else() {
-        for amount in [0, 1, 10, 999_999_999, 1_000_000_000, 1_050_000_000, -40, i64::MAX, i64::MIN + 1] {
+        for amount in [
+            0,
+            1,
+            10,
+            999_999_999,
+            1_000_000_000,
+            1_050_000_000,
+            -40,
+            i64::MAX,
+            i64::MIN + 1,
+        ] {
             let amount = NanoUsd(amount);
             assert_eq!(money(amount).to_str().unwrap(), amount.to_string());
         }

@@ -29,7 +29,11 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.is_draining() {
         missing.push("shutting down");
     }
-    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if missing.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let body = json!({
         "status": if missing.is_empty() { "connected" } else { "not ready" },
         // LiteLLM's word for the store of spend; ours may be away without a call failing.

@@ -126,7 +126,9 @@ impl Gateway {
     /// # Errors
     /// The mark cannot be written.
     pub fn mark_low_water(&self) -> Result<(), Error> {
-        Ok(self.journal.mark_low_water(self.open_calls.low_water(&self.journal))?)
+        Ok(self
+            .journal
+            .mark_low_water(self.open_calls.low_water(&self.journal))?)
     }
 
     /// Whether no new calls are taken.
@@ -143,7 +145,10 @@ impl Gateway {
     /// done when this returns.
     pub fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut work = Box::pin(work);
-        if pin!(&mut work).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+        if pin!(&mut work)
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+        {
             return;
         }
         // Without a runtime the process is ending, and the log has all that counts.

@@ -12,7 +12,19 @@ use crate::Gateway;
 
 /// Upper bounds in microseconds; the last bucket has none.
 const BUCKETS_US: [u64; 14] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    30_000_000,
     120_000_000,
 ];
 
@@ -105,18 +117,26 @@ pub struct Metrics {
 impl Metrics {
     /// A call was answered with an error.
     pub fn failed(&self, status: u16) {
-        let at = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        let at = STATUSES
+            .iter()
+            .position(|known| *known == status)
+            .unwrap_or(STATUSES.len());
         self.failed[at].fetch_add(1, Relaxed);
     }
 
     /// An admitted call has ended.
     pub fn closed(&self, usage: &Usage, amount: NanoUsd) {
-        if let Some(at) = OUTCOMES.iter().position(|outcome| *outcome == usage.outcome) {
+        if let Some(at) = OUTCOMES
+            .iter()
+            .position(|outcome| *outcome == usage.outcome)
+        {
             self.closed[at].fetch_add(1, Relaxed);
         }
         let natural = |count: i64| u64::try_from(count).unwrap_or(0);
-        self.input_tokens.fetch_add(natural(usage.meters.input_tokens()), Relaxed);
-        self.output_tokens.fetch_add(natural(usage.meters.output_tokens()), Relaxed);
+        self.input_tokens
+            .fetch_add(natural(usage.meters.input_tokens()), Relaxed);
+        self.output_tokens
+            .fetch_add(natural(usage.meters.output_tokens()), Relaxed);
         self.spend.fetch_add(natural(amount.0), Relaxed);
         self.total.observe_us(usage.duration_us);
         if usage.stream
@@ -141,7 +161,9 @@ impl Metrics {
     /// A call could not be priced.
     pub fn unpriced(&self, reason: &Unpriced) {
         if self.unpriced.fetch_add(1, Relaxed) == 0 {
-            tracing::warn!("a call has no price: {reason}. It is charged its hold where a budget was checked, else nothing");
+            tracing::warn!(
+                "a call has no price: {reason}. It is charged its hold where a budget was checked, else nothing"
+            );
         }
     }
 }
@@ -156,7 +178,10 @@ fn plain(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::
 }
 
 fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 /// Everything as Prometheus text.
@@ -168,9 +193,24 @@ pub fn render(gateway: &Gateway) -> String {
     let count = |value: &AtomicU64| value.load(Relaxed);
     let money = |value: &AtomicU64| NanoUsd(i64::try_from(value.load(Relaxed)).unwrap_or(i64::MAX));
 
-    plain(out, "litellm_proxy_total_requests_metric", "counter", "Chat calls received.", count(&metrics.requests));
-    head(out, "litellm_proxy_failed_requests_metric", "counter", "Chat calls answered with an error, by status.");
-    for (counter, status) in metrics.failed.iter().zip(STATUSES.iter().map(Some).chain([None])) {
+    plain(
+        out,
+        "litellm_proxy_total_requests_metric",
+        "counter",
+        "Chat calls received.",
+        count(&metrics.requests),
+    );
+    head(
+        out,
+        "litellm_proxy_failed_requests_metric",
+        "counter",
+        "Chat calls answered with an error, by status.",
+    );
+    for (counter, status) in metrics
+        .failed
+        .iter()
+        .zip(STATUSES.iter().map(Some).chain([None]))
+    {
         let status = status.map_or_else(|| "other".to_owned(), u16::to_string);
         let _ = writeln!(
             out,
@@ -178,32 +218,120 @@ pub fn render(gateway: &Gateway) -> String {
             count(counter)
         );
     }
-    head(out, "tollgate_calls_closed_total", "counter", "Final usage records, by outcome.");
+    head(
+        out,
+        "tollgate_calls_closed_total",
+        "counter",
+        "Final usage records, by outcome.",
+    );
     for (counter, outcome) in metrics.closed.iter().zip(OUTCOMES) {
-        let _ = writeln!(out, "tollgate_calls_closed_total{{outcome=\"{}\"}} {}", outcome.name(), count(counter));
+        let _ = writeln!(
+            out,
+            "tollgate_calls_closed_total{{outcome=\"{}\"}} {}",
+            outcome.name(),
+            count(counter)
+        );
     }
-    plain(out, "litellm_in_flight_requests", "gauge", "Chat calls in progress.", count(&metrics.in_flight));
-    plain(out, "tollgate_open_calls", "gauge", "Admitted calls without a final usage record.", gateway.open_calls.count());
+    plain(
+        out,
+        "litellm_in_flight_requests",
+        "gauge",
+        "Chat calls in progress.",
+        count(&metrics.in_flight),
+    );
+    plain(
+        out,
+        "tollgate_open_calls",
+        "gauge",
+        "Admitted calls without a final usage record.",
+        gateway.open_calls.count(),
+    );
     let (input, output) = (count(&metrics.input_tokens), count(&metrics.output_tokens));
-    plain(out, "litellm_input_tokens_metric", "counter", "Prompt tokens billed.", input);
-    plain(out, "litellm_output_tokens_metric", "counter", "Answer tokens billed.", output);
-    plain(out, "litellm_total_tokens_metric", "counter", "Tokens billed.", input.saturating_add(output));
-    plain(out, "litellm_spend_metric", "counter", "USD billed.", money(&metrics.spend));
-    plain(out, "tollgate_cache_saved_usd_total", "counter", "USD that cache hits would have cost.", money(&metrics.saved));
-    head(out, "tollgate_cache_hits_total", "counter", "Answers from the cache, by kind.");
-    for (kind, counter) in [("exact", &metrics.hits_exact), ("semantic", &metrics.hits_semantic)] {
-        let _ = writeln!(out, "tollgate_cache_hits_total{{kind=\"{kind}\"}} {}", count(counter));
+    plain(
+        out,
+        "litellm_input_tokens_metric",
+        "counter",
+        "Prompt tokens billed.",
+        input,
+    );
+    plain(
+        out,
+        "litellm_output_tokens_metric",
+        "counter",
+        "Answer tokens billed.",
+        output,
+    );
+    plain(
+        out,
+        "litellm_total_tokens_metric",
+        "counter",
+        "Tokens billed.",
+        input.saturating_add(output),
+    );
+    plain(
+        out,
+        "litellm_spend_metric",
+        "counter",
+        "USD billed.",
+        money(&metrics.spend),
+    );
+    plain(
+        out,
+        "tollgate_cache_saved_usd_total",
+        "counter",
+        "USD that cache hits would have cost.",
+        money(&metrics.saved),
+    );
+    head(
+        out,
+        "tollgate_cache_hits_total",
+        "counter",
+        "Answers from the cache, by kind.",
+    );
+    for (kind, counter) in [
+        ("exact", &metrics.hits_exact),
+        ("semantic", &metrics.hits_semantic),
+    ] {
+        let _ = writeln!(
+            out,
+            "tollgate_cache_hits_total{{kind=\"{kind}\"}} {}",
+            count(counter)
+        );
     }
     for (name, help, counter) in [
-        ("tollgate_unpriced_calls_total", "Calls of models without a known price.", &metrics.unpriced),
-        ("tollgate_usage_mismatch_total", "Usage whose totals disagree with its parts.", &metrics.mismatched),
-        ("tollgate_usage_estimated_total", "Usage counted by us, not by the provider.", &metrics.estimated),
+        (
+            "tollgate_unpriced_calls_total",
+            "Calls of models without a known price.",
+            &metrics.unpriced,
+        ),
+        (
+            "tollgate_usage_mismatch_total",
+            "Usage whose totals disagree with its parts.",
+            &metrics.mismatched,
+        ),
+        (
+            "tollgate_usage_estimated_total",
+            "Usage counted by us, not by the provider.",
+            &metrics.estimated,
+        ),
     ] {
         plain(out, name, "counter", help, count(counter));
     }
-    metrics.total.write(out, "litellm_request_total_latency_metric", "Seconds from arrival to end.");
-    metrics.overhead.write(out, "litellm_overhead_latency_metric", "Seconds spent in the gateway until dispatch.");
-    metrics.provider.write(out, "litellm_llm_api_latency_metric", "Seconds the provider took for plain answers.");
+    metrics.total.write(
+        out,
+        "litellm_request_total_latency_metric",
+        "Seconds from arrival to end.",
+    );
+    metrics.overhead.write(
+        out,
+        "litellm_overhead_latency_metric",
+        "Seconds spent in the gateway until dispatch.",
+    );
+    metrics.provider.write(
+        out,
+        "litellm_llm_api_latency_metric",
+        "Seconds the provider took for plain answers.",
+    );
     metrics.first_byte.write(
         out,
         "litellm_llm_api_time_to_first_token_metric",
@@ -218,9 +346,21 @@ fn deployments(out: &mut String, gateway: &Gateway) {
     type Of = fn(&DeploymentMetrics) -> &AtomicU64;
     let models = gateway.models.load();
     let series: [(&str, &str, Of); 3] = [
-        ("litellm_deployment_total_requests", "Calls sent to a deployment.", |m| &m.requests),
-        ("litellm_deployment_success_responses", "Answers of a deployment.", |m| &m.successes),
-        ("litellm_deployment_failure_responses", "Calls that a deployment failed.", |m| &m.failures),
+        (
+            "litellm_deployment_total_requests",
+            "Calls sent to a deployment.",
+            |m| &m.requests,
+        ),
+        (
+            "litellm_deployment_success_responses",
+            "Answers of a deployment.",
+            |m| &m.successes,
+        ),
+        (
+            "litellm_deployment_failure_responses",
+            "Calls that a deployment failed.",
+            |m| &m.failures,
+        ),
     ];
     for (name, help, of) in series {
         head(out, name, "counter", help);
@@ -239,23 +379,95 @@ fn deployments(out: &mut String, gateway: &Gateway) {
 
 fn state(out: &mut String, gateway: &Gateway) {
     let (pressure, stats) = (gateway.journal.pressure(), gateway.journal.stats());
-    plain(out, "tollgate_journal_used_bytes", "gauge", "Records that consumers have not committed.", pressure.used_bytes);
-    plain(out, "tollgate_journal_cap_bytes", "gauge", "Size at which calls are refused.", pressure.cap_bytes);
-    plain(out, "tollgate_journal_records_total", "counter", "Records appended.", stats.records);
-    plain(out, "tollgate_journal_syncs_total", "counter", "Synchronisations to disk.", stats.syncs);
+    plain(
+        out,
+        "tollgate_journal_used_bytes",
+        "gauge",
+        "Records that consumers have not committed.",
+        pressure.used_bytes,
+    );
+    plain(
+        out,
+        "tollgate_journal_cap_bytes",
+        "gauge",
+        "Size at which calls are refused.",
+        pressure.cap_bytes,
+    );
+    plain(
+        out,
+        "tollgate_journal_records_total",
+        "counter",
+        "Records appended.",
+        stats.records,
+    );
+    plain(
+        out,
+        "tollgate_journal_syncs_total",
+        "counter",
+        "Synchronisations to disk.",
+        stats.syncs,
+    );
     let ready = u8::from(gateway.budgets.ready());
-    plain(out, "tollgate_budgets_ready", "gauge", "1 when hard budgets admit.", ready);
+    plain(
+        out,
+        "tollgate_budgets_ready",
+        "gauge",
+        "1 when hard budgets admit.",
+        ready,
+    );
     let budgets = gateway.budgets.stats();
     for (name, kind, help, value) in [
-        ("tollgate_budget_holds_open", "gauge", "Holds of calls in progress.", budgets.open),
-        ("tollgate_budget_holds_finished", "gauge", "Holds of ended calls that wait for the log.", budgets.finished),
-        ("tollgate_budget_windows", "gauge", "Budget windows with a counter.", budgets.windows),
-        ("tollgate_budget_holds_expired_total", "counter", "Holds given back for want of an end.", budgets.expired),
-        ("tollgate_budget_cost_over_hold_total", "counter", "Calls that cost more than was held.", budgets.cost_over_hold),
-        ("tollgate_budget_over_limit_total", "counter", "Settlements after which a window stood over its limit.", budgets.over_limit),
+        (
+            "tollgate_budget_holds_open",
+            "gauge",
+            "Holds of calls in progress.",
+            budgets.open,
+        ),
+        (
+            "tollgate_budget_holds_finished",
+            "gauge",
+            "Holds of ended calls that wait for the log.",
+            budgets.finished,
+        ),
+        (
+            "tollgate_budget_windows",
+            "gauge",
+            "Budget windows with a counter.",
+            budgets.windows,
+        ),
+        (
+            "tollgate_budget_holds_expired_total",
+            "counter",
+            "Holds given back for want of an end.",
+            budgets.expired,
+        ),
+        (
+            "tollgate_budget_cost_over_hold_total",
+            "counter",
+            "Calls that cost more than was held.",
+            budgets.cost_over_hold,
+        ),
+        (
+            "tollgate_budget_over_limit_total",
+            "counter",
+            "Settlements after which a window stood over its limit.",
+            budgets.over_limit,
+        ),
     ] {
         plain(out, name, kind, help, value);
     }
-    plain(out, "tollgate_catalog_version", "gauge", "Price catalog in force.", gateway.catalog.load().version());
-    plain(out, "tollgate_config_version", "gauge", "Configuration events in force.", gateway.directory.version());
+    plain(
+        out,
+        "tollgate_catalog_version",
+        "gauge",
+        "Price catalog in force.",
+        gateway.catalog.load().version(),
+    );
+    plain(
+        out,
+        "tollgate_config_version",
+        "gauge",
+        "Configuration events in force.",
+        gateway.directory.version(),
+    );
 }

@@ -69,11 +69,15 @@ pub struct Group {
 
 impl Group {
     fn new(name: &str) -> Self {
-        let remaining = |what: &str| HeaderName::try_from(format!("x-litellm-key-remaining-{what}-{name}")).ok();
+        let remaining = |what: &str| {
+            HeaderName::try_from(format!("x-litellm-key-remaining-{what}-{name}")).ok()
+        };
         Self {
             name: name.into(),
             shown_name: HeaderValue::try_from(name).ok(),
-            remaining: remaining("requests").zip(remaining("tokens")).map(|(r, t)| [r, t]),
+            remaining: remaining("requests")
+                .zip(remaining("tokens"))
+                .map(|(r, t)| [r, t]),
             members: Vec::new(),
             next: AtomicUsize::new(0),
         }
@@ -115,11 +119,22 @@ impl Models {
         let mut groups: HashMap<Text, Group> = HashMap::new();
         for entry in &config.models {
             let deployment = Arc::new(Deployment::new(entry)?);
-            if !models.names.iter().any(|(name, _)| **name == *entry.model_name) {
-                models.names.push((entry.model_name.as_str().into(), deployment.provider.clone()));
+            if !models
+                .names
+                .iter()
+                .any(|(name, _)| **name == *entry.model_name)
+            {
+                models.names.push((
+                    entry.model_name.as_str().into(),
+                    deployment.provider.clone(),
+                ));
             }
             if entry.is_wildcard() {
-                match models.patterns.iter_mut().find(|known| known.name == entry.model_name) {
+                match models
+                    .patterns
+                    .iter_mut()
+                    .find(|known| known.name == entry.model_name)
+                {
                     Some(known) => known.deployments.push(deployment),
                     None => models.patterns.push(Pattern {
                         name: entry.model_name.clone(),
@@ -136,8 +151,13 @@ impl Models {
                 .members
                 .push(Arc::new(served));
         }
-        models.groups = groups.into_iter().map(|(name, group)| (name, Arc::new(group))).collect();
-        models.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.name.len()));
+        models.groups = groups
+            .into_iter()
+            .map(|(name, group)| (name, Arc::new(group)))
+            .collect();
+        models
+            .patterns
+            .sort_by_key(|pattern| std::cmp::Reverse(pattern.name.len()));
         Ok(models)
     }
 
@@ -168,11 +188,16 @@ impl Models {
 
     /// Every deployment, for metrics.
     pub fn deployments(&self) -> impl Iterator<Item = (&Text, &Arc<Deployment>)> {
-        let grouped = self
-            .groups
-            .values()
-            .flat_map(|group| group.members.iter().map(move |served| (&group.name, &served.deployment)));
-        let patterns = self.patterns.iter().flat_map(|pattern| &pattern.deployments);
+        let grouped = self.groups.values().flat_map(|group| {
+            group
+                .members
+                .iter()
+                .map(move |served| (&group.name, &served.deployment))
+        });
+        let patterns = self
+            .patterns
+            .iter()
+            .flat_map(|pattern| &pattern.deployments);
         grouped.chain(patterns.map(|deployment| (&deployment.id, deployment)))
     }
 }
@@ -181,15 +206,24 @@ impl Deployment {
     fn new(entry: &ModelEntry) -> Result<Self, Error> {
         let broken = |what: &str| {
             // Never the value: it may be a key.
-            Error::Internal(format!("model {}: {what} cannot be sent in a header", entry.model_name))
+            Error::Internal(format!(
+                "model {}: {what} cannot be sent in a header",
+                entry.model_name
+            ))
         };
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         let key = entry.api_key.as_ref().map(config::Secret::expose);
         let auth = match (entry.auth, key) {
-            (AuthScheme::Bearer, Some(key)) => Some((header::AUTHORIZATION, format!("Bearer {key}"))),
+            (AuthScheme::Bearer, Some(key)) => {
+                Some((header::AUTHORIZATION, format!("Bearer {key}")))
+            }
             (AuthScheme::Header(name), Some(key)) => {
-                let name = HeaderName::try_from(name).map_err(|_| broken("the key's header name"))?;
+                let name =
+                    HeaderName::try_from(name).map_err(|_| broken("the key's header name"))?;
                 Some((name, key.to_owned()))
             }
             _ => None,
@@ -200,19 +234,23 @@ impl Deployment {
             headers.insert(name, value);
         }
         if let Some(organization) = &entry.organization {
-            let value = HeaderValue::try_from(organization).map_err(|_| broken("its organization"))?;
+            let value =
+                HeaderValue::try_from(organization).map_err(|_| broken("its organization"))?;
             headers.insert(HeaderName::from_static("openai-organization"), value);
         }
         for (name, value) in &entry.headers {
-            let name = HeaderName::try_from(name).map_err(|_| broken("the name of an extra header"))?;
-            let value = HeaderValue::try_from(value.expose()).map_err(|_| broken("an extra header"))?;
+            let name =
+                HeaderName::try_from(name).map_err(|_| broken("the name of an extra header"))?;
+            let value =
+                HeaderValue::try_from(value.expose()).map_err(|_| broken("an extra header"))?;
             headers.insert(name, value);
         }
         Ok(Self {
             id: entry.deployment_id.as_str().into(),
             provider: entry.provider.as_str().into(),
             shown_id: HeaderValue::try_from(&entry.deployment_id).map_err(|_| broken("its id"))?,
-            shown_base: without_userinfo(&entry.api_base).and_then(|base| HeaderValue::try_from(base).ok()),
+            shown_base: without_userinfo(&entry.api_base)
+                .and_then(|base| HeaderValue::try_from(base).ok()),
             metrics: DeploymentMetrics::default(),
             entry: entry.clone(),
             headers,
@@ -226,7 +264,9 @@ fn without_userinfo(base: &str) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return Some(base.to_owned());
     }
-    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    url.set_username("")
+        .and_then(|()| url.set_password(None))
+        .ok()?;
     Some(url.to_string())
 }
 
@@ -249,8 +289,14 @@ impl Served {
 
 impl Target {
     fn new(entry: &ModelEntry, upstream_model: &str) -> Result<Self, Error> {
-        let broken = || Error::Internal(format!("model {}: its api_base is not a URL", entry.model_name));
-        let url = reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model)).map_err(|_| broken())?;
+        let broken = || {
+            Error::Internal(format!(
+                "model {}: its api_base is not a URL",
+                entry.model_name
+            ))
+        };
+        let url =
+            reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model)).map_err(|_| broken())?;
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
@@ -264,7 +310,10 @@ impl Target {
 }
 
 /// `GET /v1/models`: what the caller's key may ask for.
-pub async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Json<Value>, Error> {
+pub async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Error> {
     let caller = authenticate(&gateway, &headers, gateway.now())?;
     let models = gateway.models.load();
     let data: Vec<Value> = models

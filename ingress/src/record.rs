@@ -11,8 +11,8 @@ use std::time::Instant;
 use budgets::{Granted, Scope, ScopeKind};
 use journal::Position;
 use schemas::{
-    Admitted, BudgetRef, CacheKind, Event, Meters, Micros, NanoUsd, Outcome, Partition, Progress, StreamMark,
-    Text, Topic, Usage,
+    Admitted, BudgetRef, CacheKind, Event, Meters, Micros, NanoUsd, Outcome, Partition, Progress,
+    StreamMark, Text, Topic, Usage,
 };
 
 use crate::usage::Reading;
@@ -114,10 +114,21 @@ impl Call {
     /// # Errors
     /// The journal is full or failed: nothing was written, and nothing may be sent to a provider.
     pub fn open(gateway: &Arc<Gateway>, opening: Opening) -> Result<Self, Error> {
-        let Opening { admitted, call_id, choices, input_estimate, scopes, granted, started } = opening;
+        let Opening {
+            admitted,
+            call_id,
+            choices,
+            input_estimate,
+            scopes,
+            granted,
+            started,
+        } = opening;
         let partition = partition(&admitted, gateway.partitions);
         let slot = gateway.open_calls.enter(&gateway.journal);
-        match gateway.journal.append(Topic::Requests, partition, &admitted.body()) {
+        match gateway
+            .journal
+            .append(Topic::Requests, partition, &admitted.body())
+        {
             // Nobody waits for it: the disk works while the provider does.
             Ok(appended) => gateway.journal.sync_soon(appended.position),
             Err(error) => {
@@ -132,7 +143,9 @@ impl Call {
             state: State::Admitted,
             started,
             input_bound: admitted.input_bound,
-            output_bound: admitted.output_cap.map(|cap| cap.saturating_mul(u64::from(choices))),
+            output_bound: admitted
+                .output_cap
+                .map(|cap| cap.saturating_mul(u64::from(choices))),
             input_estimate,
             output_estimate: 0,
             told: None,
@@ -207,7 +220,11 @@ impl Call {
                 output_tokens: self.bounded(self.output_estimate),
             },
         };
-        if let Err(error) = self.gateway.journal.append(Topic::Progress, self.partition, &progress.body()) {
+        if let Err(error) =
+            self.gateway
+                .journal
+                .append(Topic::Progress, self.partition, &progress.body())
+        {
             tracing::warn!(request.id = %self.usage.request_id, "cannot mark a stream's progress: {error}");
         }
     }
@@ -215,7 +232,10 @@ impl Call {
     /// What is billed where the provider did not say: never more than is held.
     #[must_use]
     pub fn estimate(&self, output_tokens: u64) -> Reading {
-        Reading::estimate(self.input_estimate.min(self.input_bound), self.bounded(output_tokens))
+        Reading::estimate(
+            self.input_estimate.min(self.input_bound),
+            self.bounded(output_tokens),
+        )
     }
 
     fn bounded(&self, output: u64) -> u64 {
@@ -254,9 +274,15 @@ impl Call {
             // The pinned version was loaded when the call came, and versions only rise.
             Err(metering::NotYet { .. }) => usage.hold,
         };
-        let appended = self.gateway.journal.append_final(Topic::Usage, self.partition, &usage.body());
+        let appended =
+            self.gateway
+                .journal
+                .append_final(Topic::Usage, self.partition, &usage.body());
         self.gateway.open_calls.leave(self.slot);
-        let tokens = usage.meters.input_tokens().saturating_add(usage.meters.output_tokens());
+        let tokens = usage
+            .meters
+            .input_tokens()
+            .saturating_add(usage.meters.output_tokens());
         self.gateway.metrics.closed(usage, amount);
         Ok(Closed {
             amount,
@@ -268,7 +294,10 @@ impl Call {
     /// Tells the budgets. Answers the spend per scope, this call included.
     pub async fn finish(&self, closed: Closed) -> Vec<NanoUsd> {
         let now = clock::now();
-        self.gateway.budgets.finish(self.usage.request_id, closed.amount, closed.tokens, now).await
+        self.gateway
+            .budgets
+            .finish(self.usage.request_id, closed.amount, closed.tokens, now)
+            .await
     }
 
     /// Closes and waits until that is durable: what every path to a client ends in.
@@ -280,7 +309,10 @@ impl Call {
         let durable = self.gateway.journal.durable(closed.position);
         let spends = self.finish(closed).await;
         durable.await?;
-        Ok(Settled { amount: closed.amount, spends })
+        Ok(Settled {
+            amount: closed.amount,
+            spends,
+        })
     }
 
     #[must_use]
@@ -301,7 +333,9 @@ impl Call {
     /// Place of the key's scope among the scopes.
     #[must_use]
     pub fn key_scope(&self) -> Option<usize> {
-        self.scopes.iter().position(|scope| scope.kind == ScopeKind::Key)
+        self.scopes
+            .iter()
+            .position(|scope| scope.kind == ScopeKind::Key)
     }
 }
 
@@ -319,7 +353,10 @@ impl Drop for Call {
             State::Closed => return,
             // Nothing was sent, so nothing was used.
             State::Admitted => Reading::default(),
-            State::Dispatched => self.told.take().unwrap_or_else(|| self.estimate(self.output_estimate)),
+            State::Dispatched => self
+                .told
+                .take()
+                .unwrap_or_else(|| self.estimate(self.output_estimate)),
         };
         let end = End {
             outcome: Outcome::Cancelled,
@@ -332,7 +369,9 @@ impl Drop for Call {
                 let budgets = self.gateway.budgets.clone();
                 let (hold, now) = (self.usage.request_id, self.usage.event_time);
                 self.gateway.detach(async move {
-                    budgets.finish(hold, closed.amount, closed.tokens, now).await;
+                    budgets
+                        .finish(hold, closed.amount, closed.tokens, now)
+                        .await;
                 });
             }
             Err(error) => {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use journal::{Journal, Record};
 use schemas::codec::Blob;
 use schemas::{
-    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId, StreamMark, Topic, Usage,
+    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId,
+    StreamMark, Topic, Usage,
 };
 
 use crate::Error;
@@ -33,12 +34,18 @@ pub async fn recover(journal: &Journal, now: Micros) -> Result<u64, Error> {
     let mut last = None;
     for call in open.into_values() {
         let usage = abandoned(&call, now);
-        last = Some(journal.append_final(Topic::Usage, call.partition, &usage.body())?.position);
+        last = Some(
+            journal
+                .append_final(Topic::Usage, call.partition, &usage.body())?
+                .position,
+        );
         closed += 1;
     }
     if let Some(position) = last {
         journal.durable(position).await?;
-        tracing::warn!("{closed} calls were open when the gateway stopped: they are billed as abandoned");
+        tracing::warn!(
+            "{closed} calls were open when the gateway stopped: they are billed as abandoned"
+        );
     }
     journal.mark_low_water(end)?;
     Ok(closed)
@@ -53,7 +60,14 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
             Topic::Requests => {
                 let admitted: Admitted = decode(&record)?;
                 let partition = record.identity.partition;
-                open.insert(admitted.request_id, Open { partition, admitted, mark: None });
+                open.insert(
+                    admitted.request_id,
+                    Open {
+                        partition,
+                        admitted,
+                        mark: None,
+                    },
+                );
             }
             Topic::Progress => {
                 let progress: Progress = decode(&record)?;
@@ -76,7 +90,10 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
 fn decode<E: Event>(record: &Record) -> Result<E, Error> {
     let body: &Bytes = &record.body;
     E::from_body(body).map_err(|error| {
-        Error::Internal(format!("record {} of the journal cannot be read: {error}", record.identity))
+        Error::Internal(format!(
+            "record {} of the journal cannot be read: {error}",
+            record.identity
+        ))
     })
 }
 
@@ -88,7 +105,12 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         None => Reading::estimate(tokens_of_bytes(admitted.input_bound), 0),
     };
     let (provider, model, deployment, attempt_no) = match &call.mark {
-        Some(mark) => (&mark.provider, &mark.model, &mark.deployment, mark.attempt_no),
+        Some(mark) => (
+            &mark.provider,
+            &mark.model,
+            &mark.deployment,
+            mark.attempt_no,
+        ),
         None => (&admitted.provider, &admitted.model, &admitted.deployment, 1),
     };
     Usage {

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use axum::body::Body;
 use schemas::Text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::Error;
 use crate::chat::Exchange;
 use crate::edit::Edits;
 use crate::headers::{self, Timing};
@@ -18,7 +19,6 @@ use crate::record::End;
 use crate::semantic_cache::Complete;
 use crate::upstream::{Answer, UpstreamError};
 use crate::usage::{Reading, tokens_of_bytes};
-use crate::Error;
 
 /// The largest plain answer that is read. Images in an answer are megabytes; nothing is this large.
 const ANSWER_MAX: usize = 64 << 20;
@@ -58,7 +58,10 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
     };
     let answered = Instant::now();
     exchange.call.first_byte();
-    let fields: Fields<'_> = match serde_json::from_slice(&body) {
+    let parsed = serde_json::from_slice::<Fields<'_>>(&body).map_err(|error| error.to_string());
+    // A list would be read as the fields in their order.
+    let object = body.trim_ascii_start().starts_with(b"{");
+    let fields = match parsed.and_then(|fields| if object { Ok(fields) } else { Err("no object".to_owned()) }) {
         Ok(fields) => fields,
         Err(error) => {
             let json = answer
@@ -66,7 +69,11 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
                 .get(header::CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
             // Broken JSON was an answer once; anything else never came from a model.
-            let reading = if json { exchange.call.estimate(tokens_of_bytes(body.len() as u64)) } else { Reading::default() };
+            let reading = if json {
+                exchange.call.estimate(tokens_of_bytes(body.len() as u64))
+            } else {
+                Reading::default()
+            };
             let source = UpstreamError::Malformed(format!("no JSON: {error}"));
             return Err(exchange.fail(source.into_error(&exchange), reading).await);
         }
@@ -75,10 +82,17 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
         .usage
         .and_then(|raw| Reading::openai(raw.get().as_bytes()))
         .unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(body.len() as u64)));
-    let finish = fields.choices.first().and_then(|choice| choice.finish_reason.as_deref()).map(Text::from);
+    let finish = fields
+        .choices
+        .first()
+        .and_then(|choice| choice.finish_reason.as_deref())
+        .map(Text::from);
     let tier = fields.service_tier.as_deref().map(Text::from);
     let complete = exchange.ticket.is_some() && finish.as_deref() == Some("stop");
-    let tokens = (reading.meters.input_tokens(), reading.meters.output_tokens());
+    let tokens = (
+        reading.meters.input_tokens(),
+        reading.meters.output_tokens(),
+    );
     let sent = as_asked(&body, fields.model, &exchange.call.usage().model_requested);
 
     let settled = exchange.call.settle(End::ok(reading, finish, tier)).await?;
@@ -103,7 +117,10 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
     };
     exchange.tell(into, &answer.headers, timing);
     headers::cost(into, &exchange.call, &settled);
-    into.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    into.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     Ok(response)
 }
 
@@ -114,7 +131,9 @@ pub async fn refusal(mut exchange: Exchange, mut answer: Answer) -> Error {
     if error.status.is_server_error() {
         error.message = format!("{}Exception - {}", exchange.exception(), error.message);
     }
-    exchange.fail(Error::Provider(Box::new(error)), Reading::default()).await
+    exchange
+        .fail(Error::Provider(Box::new(error)), Reading::default())
+        .await
 }
 
 /// The answer with the name that the client asked for in the place of the provider's.
@@ -122,12 +141,19 @@ fn as_asked(body: &Bytes, model: Option<&RawValue>, requested: &str) -> Bytes {
     let Some(raw) = model.map(RawValue::get) else {
         return body.clone();
     };
-    if raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(requested) {
+    if raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        == Some(requested)
+    {
         return body.clone();
     }
     let start = raw.as_ptr() as usize - body.as_ptr() as usize;
     let mut edits = Edits::default();
-    edits.replace(start..start + raw.len(), serde_json::to_string(requested).unwrap_or_default());
+    edits.replace(
+        start..start + raw.len(),
+        serde_json::to_string(requested).unwrap_or_default(),
+    );
     edits.apply(body)
 }
 

@@ -117,7 +117,10 @@ fn wrong_type(param: &str, wanted: &str, got: &str) -> Error {
     if shown.len() < got.len() {
         shown.push('…');
     }
-    bad(param, format!("invalid type for '{param}': expected {wanted}, got {shown}"))
+    bad(
+        param,
+        format!("invalid type for '{param}': expected {wanted}, got {shown}"),
+    )
 }
 
 impl ChatRequest {
@@ -128,11 +131,21 @@ impl ChatRequest {
     pub fn parse(body: Bytes) -> Result<Self, Error> {
         if body.is_empty() {
             return Err(Error::BadRequest {
-                message: "the request body is empty: expected a JSON object with 'model' and 'messages'".to_owned(),
+                message:
+                    "the request body is empty: expected a JSON object with 'model' and 'messages'"
+                        .to_owned(),
                 param: None,
             });
         }
+        // Only white space may precede the brace. A list would be read as the fields in their order.
+        let brace = body.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0);
         let fields: Fields<'_> = serde_json::from_slice(&body).map_err(|e| malformed(&e))?;
+        if body[brace] != b'{' {
+            return Err(Error::BadRequest {
+                message: "the request body must be a JSON object".to_owned(),
+                param: None,
+            });
+        }
         let at = |raw: &str| -> Range<usize> {
             let start = raw.as_ptr() as usize - body.as_ptr() as usize;
             start..start + raw.len()
@@ -141,15 +154,17 @@ impl ChatRequest {
             .model
             .text()
             .ok_or_else(|| bad("model", "missing required parameter: 'model'".to_owned()))?;
-        let model: String =
-            serde_json::from_str(model_text).map_err(|_| wrong_type("model", "a string", model_text))?;
+        let model: String = serde_json::from_str(model_text)
+            .map_err(|_| wrong_type("model", "a string", model_text))?;
         if model.is_empty() {
             return Err(bad("model", "'model' is empty".to_owned()));
         }
-        let messages = fields
-            .messages
-            .text()
-            .ok_or_else(|| bad("messages", "missing required parameter: 'messages'".to_owned()))?;
+        let messages = fields.messages.text().ok_or_else(|| {
+            bad(
+                "messages",
+                "missing required parameter: 'messages'".to_owned(),
+            )
+        })?;
         if !messages.starts_with('[') {
             return Err(wrong_type("messages", "an array of objects", messages));
         }
@@ -163,7 +178,8 @@ impl ChatRequest {
         for (name, field) in caps {
             output_cap = output_cap.max(count(name, field)?);
         }
-        let null_caps = caps.map(|(_, field)| field.0.map(RawValue::get).filter(|t| *t == "null").map(&at));
+        let null_caps =
+            caps.map(|(_, field)| field.0.map(RawValue::get).filter(|t| *t == "null").map(&at));
         let choices = match count("n", fields.n)? {
             None => 1,
             Some(n) => u32::try_from(n)
@@ -190,12 +206,15 @@ impl ChatRequest {
             choices,
             end_user: end_user.filter(|user: &Text| !user.is_empty()),
             tags,
-            ours: [fields.cache.0.map(RawValue::get), tags_at].into_iter().flatten().map(&at).collect(),
+            ours: [fields.cache.0.map(RawValue::get), tags_at]
+                .into_iter()
+                .flatten()
+                .map(&at)
+                .collect(),
             cache_at: fields.cache.text().map(&at),
             attachments: attachments(messages.as_bytes()),
             predicts: fields.prediction.text().is_some(),
-            // Only white space may precede the brace of a valid object.
-            first_member: body.iter().position(|b| *b == b'{').unwrap_or(0) + 1,
+            first_member: brace + 1,
             body,
         })
     }
@@ -203,7 +222,9 @@ impl ChatRequest {
 
 fn malformed(error: &serde_json::Error) -> Error {
     let text = error.to_string();
-    let duplicate = text.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+    let duplicate = text
+        .strip_prefix("duplicate field `")
+        .and_then(|rest| rest.split('`').next());
     let message = match duplicate {
         Some(field) => format!(
             "'{field}' stands twice in the request body (line {} column {})",
@@ -242,8 +263,8 @@ fn include_usage(field: Field<'_>) -> Result<bool, Error> {
     let Some(text) = field.text() else {
         return Ok(false);
     };
-    let options: StreamOptions =
-        serde_json::from_str(text).map_err(|_| wrong_type("stream_options", "an object with booleans", text))?;
+    let options: StreamOptions = serde_json::from_str(text)
+        .map_err(|_| wrong_type("stream_options", "an object with booleans", text))?;
     Ok(options.include_usage == Some(true))
 }
 
@@ -308,12 +329,36 @@ mod tests {
             ("[]", None, "must be a JSON object"),
             ("{}", Some("model"), "missing required parameter: 'model'"),
             (r#"{"model":"m"}"#, Some("messages"), "missing"),
-            (r#"{"model":3,"messages":[]}"#, Some("model"), "expected a string, got 3"),
-            (r#"{"model":"m","messages":"x"}"#, Some("messages"), "expected an array"),
-            (r#"{"model":"m","messages":[],"stream":"yes"}"#, Some("stream"), "expected a boolean"),
-            (r#"{"model":"m","messages":[],"max_tokens":-1}"#, Some("max_tokens"), "positive integer"),
-            (r#"{"model":"m","messages":[],"n":0}"#, Some("n"), "from 1 to 128"),
-            (r#"{"model":"m","model":"n","messages":[]}"#, Some("model"), "stands twice"),
+            (
+                r#"{"model":3,"messages":[]}"#,
+                Some("model"),
+                "expected a string, got 3",
+            ),
+            (
+                r#"{"model":"m","messages":"x"}"#,
+                Some("messages"),
+                "expected an array",
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream":"yes"}"#,
+                Some("stream"),
+                "expected a boolean",
+            ),
+            (
+                r#"{"model":"m","messages":[],"max_tokens":-1}"#,
+                Some("max_tokens"),
+                "positive integer",
+            ),
+            (
+                r#"{"model":"m","messages":[],"n":0}"#,
+                Some("n"),
+                "from 1 to 128",
+            ),
+            (
+                r#"{"model":"m","model":"n","messages":[]}"#,
+                Some("model"),
+                "stands twice",
+            ),
         ];
         for (body, wanted_param, text) in table {
             match parse(body) {
@@ -333,6 +378,12 @@ mod tests {
                {"type":"text","text":"say \"image_url\""}]}]}"#,
         )
         .unwrap();
-        assert_eq!(request.attachments, Attachments { images: 2, files: 0 });
+        assert_eq!(
+            request.attachments,
+            Attachments {
+                images: 2,
+                files: 0
+            }
+        );
     }
 }

@@ -56,7 +56,9 @@ pub fn start(gateway: Arc<Gateway>, listen: SocketAddr, threads: usize) -> Resul
         vec![probe]
     } else {
         drop(probe);
-        (0..threads).map(|_| bind(address, true)).collect::<Result<_, _>>()?
+        (0..threads)
+            .map(|_| bind(address, true))
+            .collect::<Result<_, _>>()?
     };
     let (stop, stopped) = watch::channel(Stop::No);
     let mut running = Running {
@@ -107,7 +109,10 @@ impl Running {
         });
         let mut joined = pin!(joined);
         if tokio::time::timeout(deadline, &mut joined).await.is_err() {
-            tracing::warn!("ending {} calls that are still in progress", self.gateway.open_calls.count());
+            tracing::warn!(
+                "ending {} calls that are still in progress",
+                self.gateway.open_calls.count()
+            );
             let _ = self.stop.send(Stop::Now);
             let _ = joined.await;
         }
@@ -117,7 +122,11 @@ impl Running {
 
 fn bind(address: SocketAddr, shared: bool) -> Result<Socket, Error> {
     let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         // Connections of an earlier run that linger do not stop us; one that listens does.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(shared)?;
@@ -131,7 +140,10 @@ fn bind(address: SocketAddr, shared: bool) -> Result<Socket, Error> {
 }
 
 fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
-    let address = socket.local_addr().map_err(|source| Error::Listen { address: asked, source })?;
+    let address = socket.local_addr().map_err(|source| Error::Listen {
+        address: asked,
+        source,
+    })?;
     Ok(address.as_socket().unwrap_or(asked))
 }
 

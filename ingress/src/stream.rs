@@ -51,7 +51,10 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
         answered,
     };
     exchange.tell(&mut headers, &answer.headers, timing);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let relay = Relay {
         kept: exchange.ticket.is_some().then(BytesMut::new),
@@ -84,7 +87,10 @@ type Recorded = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 enum Stage {
     Relaying,
     /// USAGE is written; `last` goes out when it is durable.
-    Closing { recorded: Recorded, last: Bytes },
+    Closing {
+        recorded: Recorded,
+        last: Bytes,
+    },
     /// One more frame, then the end.
     Last(Bytes),
     Ended,
@@ -208,10 +214,17 @@ impl Relay {
     fn complete(&mut self) {
         let seen = &mut self.scanner.seen;
         let output = seen.output_estimate();
-        let reading = seen.usage.take().unwrap_or_else(|| self.exchange.call.estimate(output));
+        let reading = seen
+            .usage
+            .take()
+            .unwrap_or_else(|| self.exchange.call.estimate(output));
         if seen.failed {
             // Its error frame has gone out; what it produced before is billed.
-            let error = openai::error(http::StatusCode::BAD_GATEWAY, &http::HeaderMap::new(), b"{}");
+            let error = openai::error(
+                http::StatusCode::BAD_GATEWAY,
+                &http::HeaderMap::new(),
+                b"{}",
+            );
             let end = End::failed(&Error::Provider(Box::new(error)), reading);
             self.exchange.failed();
             self.close(end, DONE, None);
@@ -219,7 +232,10 @@ impl Relay {
         }
         let (finish, tier) = (seen.finish.take(), seen.service_tier.take());
         let keep = finish.as_deref() == Some("stop");
-        let tokens = (reading.meters.input_tokens(), reading.meters.output_tokens());
+        let tokens = (
+            reading.meters.input_tokens(),
+            reading.meters.output_tokens(),
+        );
         let raw = reading.raw.clone();
         self.exchange.succeeded(Instant::now());
         let complete = self.kept.take().filter(|_| keep).and_then(|kept| {
@@ -240,10 +256,17 @@ impl Relay {
     fn fail(&mut self, error: UpstreamError) {
         let seen = &mut self.scanner.seen;
         let output = seen.output_estimate();
-        let reading = seen.usage.take().unwrap_or_else(|| self.exchange.call.estimate(output));
+        let reading = seen
+            .usage
+            .take()
+            .unwrap_or_else(|| self.exchange.call.estimate(output));
         let error = error.into_error(&self.exchange);
         self.exchange.failed();
-        let last = if self.scanner.seen.failed { Bytes::new() } else { error.frame() };
+        let last = if self.scanner.seen.failed {
+            Bytes::new()
+        } else {
+            error.frame()
+        };
         self.close(End::failed(&error, reading), last, None);
     }
 
@@ -257,14 +280,19 @@ impl Relay {
             }
         };
         if let Some(complete) = complete {
-            self.exchange.remember(Complete { cost: closed.amount, ..complete });
+            self.exchange.remember(Complete {
+                cost: closed.amount,
+                ..complete
+            });
         }
         let gateway = self.exchange.call.gateway().clone();
         let request = self.exchange.call.usage().request_id;
         gateway.detach({
             let budgets = gateway.budgets.clone();
             async move {
-                budgets.finish(request, closed.amount, closed.tokens, crate::clock::now()).await;
+                budgets
+                    .finish(request, closed.amount, closed.tokens, crate::clock::now())
+                    .await;
             }
         });
         let durable = gateway.journal.durable(closed.position);

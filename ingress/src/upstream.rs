@@ -67,7 +67,10 @@ fn proxied(host: &str) -> bool {
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-    !local && ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(set)
+    !local
+        && ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+            .into_iter()
+            .any(set)
 }
 
 /// The client of one serving thread.
@@ -134,10 +137,18 @@ impl Upstream {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.path.clone();
         *request.headers_mut() = deployment.headers.clone();
-        request.headers_mut().insert(header::HOST, target.peer.shown.clone());
+        request
+            .headers_mut()
+            .insert(header::HOST, target.peer.shown.clone());
         let (response, conn) = self.pool.send(&target.peer, request, self.connect).await?;
         let (head, body) = response.into_parts();
-        Ok(Answer::pooled(head, body, conn, self.pool.clone(), target.peer.clone()))
+        Ok(Answer::pooled(
+            head,
+            body,
+            conn,
+            self.pool.clone(),
+            target.peer.clone(),
+        ))
     }
 
     async fn through_reqwest(
@@ -146,7 +157,10 @@ impl Upstream {
         deployment: &Deployment,
         body: Bytes,
     ) -> Result<Answer, UpstreamError> {
-        let client = self.reqwest.get_or_try_init(|| std::future::ready(self.client())).await?;
+        let client = self
+            .reqwest
+            .get_or_try_init(|| std::future::ready(self.client()))
+            .await?;
         let response = client
             .post(target.url.clone())
             .headers(deployment.headers.clone())

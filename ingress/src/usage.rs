@@ -56,7 +56,8 @@ impl Reading {
     /// Reads an object of OpenAI's shape; `None` when it is not one or counts nothing.
     #[must_use]
     pub fn openai(raw: &[u8]) -> Option<Self> {
-        let object: Object = serde_json::from_slice(raw).ok()?;
+        // A list would be read as the fields in their order.
+        let object: Object = serde_json::from_slice(raw).ok().filter(|_| raw.starts_with(b"{"))?;
         let (prompt, completion) = (object.prompt_tokens, object.completion_tokens);
         if prompt.is_none() && completion.is_none() {
             return None;
@@ -76,13 +77,19 @@ impl Reading {
             Meter::InputText,
             [
                 (Meter::InputCacheRead, cached),
-                (Meter::InputCacheWrite5m, input.cache_creation_tokens.or(input.cache_write_tokens)),
+                (
+                    Meter::InputCacheWrite5m,
+                    input.cache_creation_tokens.or(input.cache_write_tokens),
+                ),
                 (Meter::InputAudio, input.audio_tokens),
                 (Meter::InputImage, input.image_tokens),
                 (Meter::InputVideo, input.video_tokens),
             ],
         );
-        let spoken = [(Meter::OutputAudio, output.audio_tokens), (Meter::OutputImage, output.image_tokens)];
+        let spoken = [
+            (Meter::OutputAudio, output.audio_tokens),
+            (Meter::OutputImage, output.image_tokens),
+        ];
         let told = object.total_tokens.unwrap_or(prompt + completion);
         // xAI and Gemini count reasoning beside `completion_tokens`: their total says so.
         if reasoning > 0 && told == prompt + completion + reasoning {
@@ -104,8 +111,14 @@ impl Reading {
     #[must_use]
     pub fn estimate(input_tokens: u64, output_tokens: u64) -> Self {
         let mut meters = Meters::default();
-        meters.add(Meter::InputText, i64::try_from(input_tokens).unwrap_or(i64::MAX));
-        meters.add(Meter::OutputText, i64::try_from(output_tokens).unwrap_or(i64::MAX));
+        meters.add(
+            Meter::InputText,
+            i64::try_from(input_tokens).unwrap_or(i64::MAX),
+        );
+        meters.add(
+            Meter::OutputText,
+            i64::try_from(output_tokens).unwrap_or(i64::MAX),
+        );
         Self {
             meters,
             estimated: true,
@@ -147,7 +160,12 @@ mod tests {
 
     fn read(text: &str) -> (Vec<(&'static str, i64)>, bool) {
         let reading = Reading::openai(text.as_bytes()).unwrap();
-        let mut meters: Vec<_> = reading.meters.0.iter().map(|q| (q.meter.name(), q.quantity)).collect();
+        let mut meters: Vec<_> = reading
+            .meters
+            .0
+            .iter()
+            .map(|q| (q.meter.name(), q.quantity))
+            .collect();
         meters.sort_unstable();
         (meters, reading.mismatch)
     }
@@ -177,13 +195,21 @@ mod tests {
             (
                 r#"{"prompt_tokens":16,"completion_tokens":2,"total_tokens":18,
                     "prompt_cache_hit_tokens":12,"prompt_cache_miss_tokens":4}"#,
-                &[("input_cache_read", 12), ("input_text", 4), ("output_text", 2)],
+                &[
+                    ("input_cache_read", 12),
+                    ("input_text", 4),
+                    ("output_text", 2),
+                ],
                 false,
             ),
             (
                 r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,
                     "completion_tokens_details":{"reasoning_tokens":20}}"#,
-                &[("input_text", 10), ("output_reasoning", 20), ("output_text", 5)],
+                &[
+                    ("input_text", 10),
+                    ("output_reasoning", 20),
+                    ("output_text", 5),
+                ],
                 false,
             ),
             (
@@ -213,6 +239,7 @@ mod tests {
     fn what_counts_nothing_is_no_usage() {
         assert_eq!(Reading::openai(b"{}"), None);
         assert_eq!(Reading::openai(b"null"), None);
+        assert_eq!(Reading::openai(b"[1,2]"), None);
         assert_eq!(Reading::openai(b"{\"prompt_tokens\":\"many\"}"), None);
     }
 }

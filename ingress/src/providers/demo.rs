@@ -35,10 +35,16 @@ pub fn answer(body: &Bytes, deadline: Instant) -> Answer {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let reply = Reply::to(&request, body);
     let chunks = if request["stream"] == true {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        );
         reply.stream(request["stream_options"]["include_usage"] == true)
     } else {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         reply.plain()
     };
     Answer::local(StatusCode::OK, headers, chunks, deadline)
@@ -46,20 +52,37 @@ pub fn answer(body: &Bytes, deadline: Instant) -> Answer {
 
 impl Reply {
     fn to(request: &Value, body: &[u8]) -> Self {
-        let messages = request["messages"].as_array().map_or(&[][..], Vec::as_slice);
-        let texts: Vec<String> = messages.iter().map(|message| text_of(&message["content"])).collect();
+        let messages = request["messages"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let texts: Vec<String> = messages
+            .iter()
+            .map(|message| text_of(&message["content"]))
+            .collect();
         let question = texts.last().cloned().unwrap_or_default();
         let prompt: usize = texts.iter().map(|text| words(text).count().max(1)).sum();
         let calls = tool_calls(request, &question);
         let mut spoken: Vec<String> = if calls.is_empty() {
-            words(&format!("You said: {question}")).map(str::to_owned).collect()
+            words(&format!("You said: {question}"))
+                .map(str::to_owned)
+                .collect()
         } else {
             Vec::new()
         };
-        let thoughts = if question.contains("[reasoning]") { REASONING } else { 0 };
-        let cap = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| request[*name].as_u64());
+        let thoughts = if question.contains("[reasoning]") {
+            REASONING
+        } else {
+            0
+        };
+        let cap = ["max_completion_tokens", "max_tokens"]
+            .iter()
+            .find_map(|name| request[*name].as_u64());
         let cap = cap.map_or(usize::MAX, |cap| usize::try_from(cap).unwrap_or(usize::MAX));
-        let mut finish = if calls.is_empty() { "stop" } else { "tool_calls" };
+        let mut finish = if calls.is_empty() {
+            "stop"
+        } else {
+            "tool_calls"
+        };
         if spoken.len() + thoughts > cap {
             spoken.truncate(cap.saturating_sub(thoughts));
             finish = "length";
@@ -67,7 +90,11 @@ impl Reply {
         let choices = request["n"].as_u64().unwrap_or(1).max(1);
         let each = spoken.len() + thoughts.min(cap) + calls.len();
         let output = each as u64 * choices;
-        let cached = if question.contains("[cached]") { prompt / 2 } else { 0 };
+        let cached = if question.contains("[cached]") {
+            prompt / 2
+        } else {
+            0
+        };
         Self {
             id: format!("chatcmpl-demo-{:016x}", fingerprint(body)),
             model: request["model"].as_str().unwrap_or("demo").to_owned(),
@@ -123,11 +150,16 @@ impl Reply {
             }
             chunks.push_back(Bytes::from(format!("data: {head}\n\n")));
         };
-        let delta = |index: u64, delta: Value, finish: Option<&str>| {
-            json!([{ "index": index, "delta": delta, "logprobs": null, "finish_reason": finish }])
-        };
+        let delta = |index: u64, delta: Value, finish: Option<&str>| json!([{ "index": index, "delta": delta, "logprobs": null, "finish_reason": finish }]);
         for index in 0..self.choices {
-            push(delta(index, json!({ "role": "assistant", "content": "", "refusal": null }), None), None);
+            push(
+                delta(
+                    index,
+                    json!({ "role": "assistant", "content": "", "refusal": null }),
+                    None,
+                ),
+                None,
+            );
         }
         for word in &self.words {
             for index in 0..self.choices {
@@ -161,7 +193,10 @@ fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
-            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+            let texts: Vec<&str> = parts
+                .iter()
+                .filter_map(|part| part["text"].as_str())
+                .collect();
             texts.join(" ")
         }
         _ => String::new(),
@@ -173,7 +208,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let begin = rest.find(|c: char| !c.is_whitespace())?;
-        let end = rest[begin..].find(char::is_whitespace).map_or(rest.len(), |at| begin + at);
+        let end = rest[begin..]
+            .find(char::is_whitespace)
+            .map_or(rest.len(), |at| begin + at);
         let (word, left) = rest.split_at(end);
         rest = left;
         Some(word)
@@ -187,7 +224,11 @@ fn tool_calls(request: &Value, question: &str) -> Vec<Value> {
         return Vec::new();
     }
     let forced = choice["function"]["name"].as_str();
-    let functions = request["tools"].as_array().map_or(&[][..], Vec::as_slice).iter().map(|tool| &tool["function"]);
+    let functions = request["tools"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(|tool| &tool["function"]);
     let mut named: Vec<&Value> = functions
         .clone()
         .filter(|function| {

@@ -29,7 +29,10 @@ pub fn body(request: &ChatRequest, served: &Served, cap: Option<u64>) -> Bytes {
     }
     if request.stream && !request.include_usage {
         match &request.stream_options_at {
-            None => edits.insert(request.first_member, "\"stream_options\":{\"include_usage\":true},"),
+            None => edits.insert(
+                request.first_member,
+                "\"stream_options\":{\"include_usage\":true},",
+            ),
             Some(at) => edits.replace(at.clone(), with_usage(&request.body[at.clone()])),
         }
     }
@@ -50,14 +53,17 @@ fn takes_completion_cap(served: &Served) -> bool {
     let model = &*served.upstream_model;
     match &*served.deployment.provider {
         "openai" => true,
-        "azure" => ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family)),
+        "azure" => ["o1", "o3", "o4", "gpt-5"]
+            .iter()
+            .any(|family| model.starts_with(family)),
         _ => false,
     }
 }
 
 /// `stream_options` as sent, with usage asked for.
 fn with_usage(options: &[u8]) -> Bytes {
-    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(options).unwrap_or_default();
+    let mut object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(options).unwrap_or_default();
     object.insert("include_usage".to_owned(), true.into());
     serde_json::to_vec(&object).unwrap_or_default().into()
 }
@@ -83,7 +89,11 @@ struct ErrorFields {
 pub fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     let mut error = ProviderError {
         // What is neither an answer nor an error (a redirect, say) is a fault of the way there.
-        status: if status.as_u16() >= 400 { status } else { StatusCode::BAD_GATEWAY },
+        status: if status.as_u16() >= 400 {
+            status
+        } else {
+            StatusCode::BAD_GATEWAY
+        },
         message: String::new(),
         kind: None,
         param: None,
@@ -106,7 +116,9 @@ pub fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderEr
         } else if let Some(text) = parsed.message {
             error.message = text;
         } else if let Some(detail) = parsed.detail {
-            error.message = detail.as_str().map_or_else(|| detail.to_string(), str::to_owned);
+            error.message = detail
+                .as_str()
+                .map_or_else(|| detail.to_string(), str::to_owned);
         }
     }
     if error.message.is_empty() {
@@ -126,18 +138,42 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &str) -> ProviderError {
-        error(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+        error(
+            StatusCode::from_u16(status).unwrap(),
+            &HeaderMap::new(),
+            body.as_bytes(),
+        )
     }
 
     #[test]
     fn errors_of_every_shape_are_read() {
-        let openai = read(429, r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"rate_limit"}}"#);
-        assert_eq!((openai.message.as_str(), openai.code.as_deref()), ("slow down", Some("rate_limit")));
-        assert_eq!(read(400, r#"{"error":{"message":"m","code":400}}"#).code.as_deref(), Some("400"));
-        assert_eq!(read(400, r#"{"error":"model not found"}"#).message, "model not found");
+        let openai = read(
+            429,
+            r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"rate_limit"}}"#,
+        );
+        assert_eq!(
+            (openai.message.as_str(), openai.code.as_deref()),
+            ("slow down", Some("rate_limit"))
+        );
+        assert_eq!(
+            read(400, r#"{"error":{"message":"m","code":400}}"#)
+                .code
+                .as_deref(),
+            Some("400")
+        );
+        assert_eq!(
+            read(400, r#"{"error":"model not found"}"#).message,
+            "model not found"
+        );
         assert_eq!(read(404, r#"{"detail":"Not Found"}"#).message, "Not Found");
-        assert_eq!(read(400, r#"{"object":"error","message":"vllm"}"#).message, "vllm");
-        assert_eq!(read(502, "<html>").message, "the provider answered 502 Bad Gateway: <html>");
+        assert_eq!(
+            read(400, r#"{"object":"error","message":"vllm"}"#).message,
+            "vllm"
+        );
+        assert_eq!(
+            read(502, "<html>").message,
+            "the provider answered 502 Bad Gateway: <html>"
+        );
         assert_eq!(read(302, "").status, StatusCode::BAD_GATEWAY);
     }
 }

@@ -37,7 +37,10 @@ impl OpenCalls {
     /// A call has written its USAGE, or could not write its ADMIT.
     pub fn leave(&self, slot: Slot) {
         let mut inner = self.0.lock();
-        let at = slot.0.checked_sub(inner.first).and_then(|at| usize::try_from(at).ok());
+        let at = slot
+            .0
+            .checked_sub(inner.first)
+            .and_then(|at| usize::try_from(at).ok());
         let Some((_, open)) = at.and_then(|at| inner.entries.get_mut(at)) else {
             return;
         };
@@ -54,7 +57,10 @@ impl OpenCalls {
     #[must_use]
     pub fn low_water(&self, journal: &Journal) -> Position {
         let inner = self.0.lock();
-        inner.entries.front().map_or_else(|| journal.end_position(), |(floor, _)| *floor)
+        inner
+            .entries
+            .front()
+            .map_or_else(|| journal.end_position(), |(floor, _)| *floor)
     }
 
     /// How many are open.

@@ -20,7 +20,9 @@ pub fn assemble(frames: &[u8], usage: &[u8]) -> Option<Bytes> {
         let choices = chunk.remove("choices").unwrap_or_default();
         head.get_or_insert(chunk);
         for choice in choices.as_array()? {
-            let at = usize::try_from(choice["index"].as_u64()?).ok().filter(|at| *at < 128)?;
+            let at = usize::try_from(choice["index"].as_u64()?)
+                .ok()
+                .filter(|at| *at < 128)?;
             if texts.len() <= at {
                 texts.resize_with(at + 1, Map::new);
                 finishes.resize(at + 1, Value::Null);
@@ -28,7 +30,9 @@ pub fn assemble(frames: &[u8], usage: &[u8]) -> Option<Bytes> {
             for (name, value) in choice["delta"].as_object()? {
                 match (texts[at].get_mut(name), value) {
                     (_, Value::Null) => {}
-                    (Some(Value::String(so_far)), Value::String(more)) if name != "role" => so_far.push_str(more),
+                    (Some(Value::String(so_far)), Value::String(more)) if name != "role" => {
+                        so_far.push_str(more)
+                    }
                     (None | Some(Value::Null), Value::String(_)) => {
                         texts[at].insert(name.clone(), value.clone());
                     }
@@ -71,9 +75,14 @@ mod tests {
             "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"is\"},\"finish_reason\":null}]}\n\n",
             "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
         );
-        let answer: Value = serde_json::from_slice(&assemble(frames.as_bytes(), b"{\"prompt_tokens\":1}").unwrap()).unwrap();
+        let answer: Value =
+            serde_json::from_slice(&assemble(frames.as_bytes(), b"{\"prompt_tokens\":1}").unwrap())
+                .unwrap();
         assert_eq!(answer["object"], "chat.completion");
-        assert_eq!(answer["choices"][0]["message"], json!({"role": "assistant", "content": "Paris"}));
+        assert_eq!(
+            answer["choices"][0]["message"],
+            json!({"role": "assistant", "content": "Paris"})
+        );
         assert_eq!(answer["choices"][0]["finish_reason"], "stop");
         assert_eq!(answer["usage"]["prompt_tokens"], 1);
     }

@@ -53,7 +53,9 @@ impl Out {
 
     /// Everything since the last time.
     pub fn take(&mut self) -> Bytes {
-        self.one.take().unwrap_or_else(|| self.many.split().freeze())
+        self.one
+            .take()
+            .unwrap_or_else(|| self.many.split().freeze())
     }
 }
 
@@ -78,7 +80,9 @@ impl Seen {
     /// beyond the frame's own framing tells.
     #[must_use]
     pub fn output_estimate(&self) -> u64 {
-        let text = self.bytes.saturating_sub(self.frames.saturating_mul(self.smallest));
+        let text = self
+            .bytes
+            .saturating_sub(self.frames.saturating_mul(self.smallest));
         self.frames.max(text / 4)
     }
 }
@@ -226,7 +230,8 @@ impl Scanner {
             && let Some(reading) = object_at(data, at).and_then(Reading::openai)
         {
             self.seen.usage = Some(reading);
-            only_usage = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
+            only_usage =
+                value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
         }
         if (first || only_usage)
             && let Some(tier) = value_of(data, b"\"service_tier\"").and_then(|at| text_at(data, at))
@@ -253,7 +258,11 @@ impl Scanner {
             return;
         }
         let bytes = data.len() as u64;
-        self.seen.smallest = if self.seen.frames == 0 { bytes } else { self.seen.smallest.min(bytes) };
+        self.seen.smallest = if self.seen.frames == 0 {
+            bytes
+        } else {
+            self.seen.smallest.min(bytes)
+        };
         self.seen.frames += 1;
         self.seen.bytes += bytes;
     }
@@ -262,7 +271,12 @@ impl Scanner {
         if matches!(self.name, Name::Unknown) {
             self.learn(frame);
         }
-        let Name::Other { find, value_at, value_len } = &self.name else {
+        let Name::Other {
+            find,
+            value_at,
+            value_len,
+        } = &self.name
+        else {
             return Verdict::Pass;
         };
         let Some(key) = find.find(frame) else {
@@ -328,7 +342,8 @@ fn object_at(data: &[u8], at: usize) -> Option<&[u8]> {
 }
 
 fn is_empty_array(data: &[u8]) -> bool {
-    data.strip_prefix(b"[").is_some_and(|rest| rest.get(space(rest)) == Some(&b']'))
+    data.strip_prefix(b"[")
+        .is_some_and(|rest| rest.get(space(rest)) == Some(&b']'))
 }
 
 #[cfg(test)]
@@ -361,7 +376,9 @@ mod tests {
         let mut sent = Vec::new();
         for piece in text.as_bytes().chunks(size) {
             let mut out = Out::default();
-            scanner.feed(Bytes::copy_from_slice(piece), &mut out).unwrap();
+            scanner
+                .feed(Bytes::copy_from_slice(piece), &mut out)
+                .unwrap();
             sent.extend_from_slice(&out.take());
         }
         (scanner, String::from_utf8(sent).unwrap())
@@ -371,14 +388,19 @@ mod tests {
     fn however_it_is_cut_the_same_comes_out() {
         let text = whole();
         let asked = text.replace("up-1", "mine").replace("data: [DONE]\n\n", "");
-        let usage_frame = asked.find("data: {\"id\":\"c\",\"model\":\"mine\",\"choices\":[]").unwrap();
+        let usage_frame = asked
+            .find("data: {\"id\":\"c\",\"model\":\"mine\",\"choices\":[]")
+            .unwrap();
         for size in [1, 2, 3, 7, 64, 100_000] {
             let (scanner, sent) = run(&text, size, "mine", true);
             assert_eq!(sent, asked, "in pieces of {size}");
             assert!(scanner.seen.done && !scanner.seen.failed);
             assert_eq!(scanner.seen.finish.as_deref(), Some("stop"));
             assert_eq!(scanner.seen.service_tier.as_deref(), Some("flex"));
-            assert_eq!(scanner.seen.usage.as_ref().unwrap().meters.output_tokens(), 2);
+            assert_eq!(
+                scanner.seen.usage.as_ref().unwrap().meters.output_tokens(),
+                2
+            );
             let (_, hidden) = run(&text, size, "mine", false);
             assert_eq!(hidden, asked[..usage_frame], "in pieces of {size}");
         }
@@ -408,8 +430,13 @@ mod tests {
 
     #[test]
     fn output_is_estimated_by_frames() {
-        let text: String = (0..3).map(|at| frame(&format!("{{\"content\":\"w{at}\"}}"), "null")).collect();
-        let opened = format!("{}{text}", frame(r#"{"role":"assistant","content":""}"#, "null"));
+        let text: String = (0..3)
+            .map(|at| frame(&format!("{{\"content\":\"w{at}\"}}"), "null"))
+            .collect();
+        let opened = format!(
+            "{}{text}",
+            frame(r#"{"role":"assistant","content":""}"#, "null")
+        );
         let (scanner, _) = run(&opened, 50, "up-1", true);
         assert_eq!(scanner.seen.output_estimate(), 3);
     }
@@ -418,7 +445,9 @@ mod tests {
     fn a_last_frame_without_its_blank_line_counts() {
         let mut scanner = Scanner::new("up-1", true);
         let mut out = Out::default();
-        scanner.feed(Bytes::from("data: [DONE]\n"), &mut out).unwrap();
+        scanner
+            .feed(Bytes::from("data: [DONE]\n"), &mut out)
+            .unwrap();
         assert!(!scanner.seen.done);
         scanner.end(&mut out);
         assert!(scanner.seen.done);

@@ -64,7 +64,15 @@ impl Answer {
         pool: Arc<Pool>,
         peer: Arc<Peer>,
     ) -> Self {
-        Self::new(head, Source::Pooled { body, conn: Some(conn), pool, peer })
+        Self::new(
+            head,
+            Source::Pooled {
+                body,
+                conn: Some(conn),
+                pool,
+                peer,
+            },
+        )
     }
 
     pub(super) fn reqwest(head: http::response::Parts, body: reqwest::Body) -> Self {
@@ -73,7 +81,12 @@ impl Answer {
 
     /// An answer made in this process, through the same code as any other.
     #[must_use]
-    pub fn local(status: StatusCode, headers: HeaderMap, chunks: VecDeque<Bytes>, deadline: Instant) -> Self {
+    pub fn local(
+        status: StatusCode,
+        headers: HeaderMap,
+        chunks: VecDeque<Bytes>,
+        deadline: Instant,
+    ) -> Self {
         let (mut head, ()) = http::Response::new(()).into_parts();
         (head.status, head.headers) = (status, headers);
         Self::new(head, Source::Local(chunks)).bounded(deadline, Duration::MAX)
@@ -85,7 +98,10 @@ impl Answer {
     }
 
     /// The next bytes, as they arrived; `None` at the end. Never waits for more than there is.
-    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+    pub fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         let polled = self.source.poll_data(cx);
         match &polled {
             Poll::Ready(Some(Ok(_))) => {
@@ -104,7 +120,11 @@ impl Answer {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<UpstreamError> {
-        let due = |heard: Instant| heard.checked_add(self.idle).map_or(self.deadline, |idle| idle.min(self.deadline));
+        let due = |heard: Instant| {
+            heard
+                .checked_add(self.idle)
+                .map_or(self.deadline, |idle| idle.min(self.deadline))
+        };
         let timer = match &mut self.timer {
             Some(timer) => timer,
             none => {
@@ -187,13 +207,21 @@ impl Answer {
 impl Source {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
-            Self::Pooled { body, conn, pool, peer } => poll_pooled(body, conn, pool, peer, cx),
+            Self::Pooled {
+                body,
+                conn,
+                pool,
+                peer,
+            } => poll_pooled(body, conn, pool, peer, cx),
             Self::Reqwest(body) => loop {
                 let frame = std::task::ready!(Pin::new(&mut **body).poll_frame(cx));
                 match frame {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => {
-                        return Poll::Ready(Some(Err(UpstreamError::of_reqwest(error, Duration::ZERO))));
+                        return Poll::Ready(Some(Err(UpstreamError::of_reqwest(
+                            error,
+                            Duration::ZERO,
+                        ))));
                     }
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {

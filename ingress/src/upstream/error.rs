@@ -65,7 +65,11 @@ impl UpstreamError {
     #[must_use]
     pub const fn may_cost(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Timeout { stage: Stage::Connect, .. } => false,
+            Self::Connect(_)
+            | Self::Timeout {
+                stage: Stage::Connect,
+                ..
+            } => false,
             Self::Timeout { .. } | Self::Closed | Self::Malformed(_) | Self::TooLarge(_) => true,
         }
     }

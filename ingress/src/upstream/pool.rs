@@ -77,11 +77,15 @@ impl Pool {
                 Err((error, None)) => return Err(UpstreamError::of_hyper(&error)),
             }
         }
-        let conn = tokio::time::timeout(connect, open(peer)).await.map_err(|_| UpstreamError::Timeout {
-            stage: Stage::Connect,
-            after: connect,
-        })??;
-        exchange(conn, request).await.map_err(|(error, _)| UpstreamError::of_hyper(&error))
+        let conn = tokio::time::timeout(connect, open(peer))
+            .await
+            .map_err(|_| UpstreamError::Timeout {
+                stage: Stage::Connect,
+                after: connect,
+            })??;
+        exchange(conn, request)
+            .await
+            .map_err(|(error, _)| UpstreamError::of_hyper(&error))
     }
 
     /// The connection used last, if it is still good.
@@ -94,7 +98,10 @@ impl Pool {
                 return None;
             }
             let usable = poll_fn(|cx| {
-                Poll::Ready(conn.drive(cx).is_pending() && matches!(conn.sender.poll_ready(cx), Poll::Ready(Ok(()))))
+                Poll::Ready(
+                    conn.drive(cx).is_pending()
+                        && matches!(conn.sender.poll_ready(cx), Poll::Ready(Ok(()))),
+                )
             });
             if usable.await {
                 return Some(conn);
@@ -105,13 +112,19 @@ impl Pool {
     /// Keeps a connection whose answer has been read to its end.
     pub fn give_back(&self, peer: &Arc<Peer>, mut conn: Conn) {
         // Nobody waits for it now: whatever it has to say is seen when it is taken out.
-        if conn.drive(&mut Context::from_waker(Waker::noop())).is_ready() {
+        if conn
+            .drive(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+        {
             return;
         }
         conn.used = Instant::now();
         let mut idle = self.idle.lock();
         if let Some(kept) = idle.get_mut(peer) {
-            if kept.first().is_some_and(|oldest| oldest.used.elapsed() > IDLE_MAX) {
+            if kept
+                .first()
+                .is_some_and(|oldest| oldest.used.elapsed() > IDLE_MAX)
+            {
                 kept.retain(|conn| conn.used.elapsed() <= IDLE_MAX);
             }
             if kept.len() < IDLE_EACH {
@@ -127,7 +140,9 @@ async fn open(peer: &Peer) -> Result<Conn, UpstreamError> {
     let stream = TcpStream::connect((peer.host.as_str(), peer.port))
         .await
         .map_err(|e| UpstreamError::Connect(e.to_string()))?;
-    stream.set_nodelay(true).map_err(|e| UpstreamError::Connect(e.to_string()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|e| UpstreamError::Connect(e.to_string()))?;
     let (sender, driver) = http1::Builder::new()
         .handshake(TokioIo::new(stream))
         .await
@@ -143,7 +158,10 @@ async fn open(peer: &Peer) -> Result<Conn, UpstreamError> {
 type Unsent = (hyper::Error, Option<Request<Full<Bytes>>>);
 
 /// Sends, and works on the connection until the head of the answer is there.
-async fn exchange(mut conn: Conn, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Conn), Unsent> {
+async fn exchange(
+    mut conn: Conn,
+    request: Request<Full<Bytes>>,
+) -> Result<(Response<Incoming>, Conn), Unsent> {
     let mut response = pin!(conn.sender.try_send_request(request));
     let response = poll_fn(|cx| {
         // Only the driver can complete it, and that is polled right here: it needs no waker.

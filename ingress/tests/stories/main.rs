@@ -1,0 +1,8 @@
+//! What the call path promises, told through HTTP.
+
+mod limits;
+mod plain;
+mod provider;
+mod recovery;
+mod streams;
+mod world;

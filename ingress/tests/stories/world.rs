@@ -1,0 +1,301 @@
+//! A gateway over HTTP in front of a scripted provider, with a real journal in an empty folder and
+//! budgets in memory.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use budgets::{Budgets, Memory};
+use config::{AuthScheme, Config, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Secret};
+use ingress::directory::{Directory, Quota};
+use ingress::{Gateway, Parts, Running};
+use journal::{Journal, Options, Position};
+use metering::Catalog;
+use schemas::{
+    Admitted, CatalogEvent, Event, KeyHash, Meter, Micros, NanoUsd, PriceEntry, Rate, RequestId, Topic, Usage,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::provider::Provider;
+
+pub const MASTER: &str = "sk-master-of-the-stories";
+/// Nano-dollars a token.
+pub const INPUT: i64 = 1_000;
+pub const OUTPUT: i64 = 2_000;
+
+pub struct World {
+    pub provider: Provider,
+    pub gateway: Arc<Gateway>,
+    pub http: reqwest::Client,
+    pub folder: TempDir,
+    running: Running,
+}
+
+pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
+    ModelEntry {
+        model_name: name.to_owned(),
+        deployment_id: format!("id-of-{name}"),
+        provider: "openai".to_owned(),
+        upstream_model: upstream.to_owned(),
+        base_model: None,
+        dialect: Dialect::OpenAi,
+        api_base: base.to_owned(),
+        auth: AuthScheme::Bearer,
+        api_key: Some(Secret::new("sk-upstream-secret")),
+        api_version: None,
+        organization: None,
+        headers: Vec::new(),
+        prices: Vec::new(),
+        limits: ModelLimits {
+            max_output_tokens: Some(1_000),
+            max_input_tokens: Some(100_000),
+            ..ModelLimits::default()
+        },
+        timeouts: ModelTimeouts {
+            total: Duration::from_secs(20),
+            total_stream: Duration::from_secs(20),
+        },
+        line: 0,
+    }
+}
+
+/// The catalog in which `up-*` cost what the constants say.
+pub fn catalog() -> Catalog {
+    let price = |model: &str| {
+        let rate = |meter, nano: i64| Rate {
+            meter,
+            service_tier: None,
+            context_above: 0,
+            price: NanoUsd(nano).to_string().into(),
+        };
+        PriceEntry {
+            scope: "global".into(),
+            provider: if model == "demo" { "tollgate" } else { "openai" }.into(),
+            model: model.into(),
+            effective_from: Micros(0),
+            effective_to: None,
+            source: "test".into(),
+            source_date: "2026-11-01".into(),
+            max_input: None,
+            max_output: None,
+            rates: vec![rate(Meter::InputText, INPUT), rate(Meter::OutputText, OUTPUT)],
+        }
+    };
+    let event = CatalogEvent {
+        event_time: Micros(0),
+        actor: "test".into(),
+        entries: vec![price("up-1"), price("up-2"), price("demo")],
+    };
+    Catalog::new().apply(1, &event).unwrap()
+}
+
+/// A configuration with `one` (upstream `up-1`), `up-2` (of the same name there), `unpriced`,
+/// `wild/*` and the demo.
+pub fn config(base: &str) -> Config {
+    Config {
+        models: vec![
+            entry(base, "one", "up-1"),
+            entry(base, "up-2", "up-2"),
+            entry(base, "unpriced", "nobody-knows"),
+            entry(base, "wild/*", "*"),
+            ModelEntry {
+                dialect: Dialect::Demo,
+                provider: "tollgate".to_owned(),
+                api_base: String::new(),
+                auth: AuthScheme::None,
+                api_key: None,
+                ..entry("", "tollgate/demo", "demo")
+            },
+        ],
+        ..Config::default()
+    }
+}
+
+pub fn open_journal(folder: &Path) -> Journal {
+    Journal::open(&folder.join("journal"), Options::default()).unwrap().0
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world whose configuration is changed first.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(change, Options::default()).await
+    }
+
+    /// One whose journal is kept differently, too.
+    pub async fn build(change: impl FnOnce(&mut Config), options: Options) -> Self {
+        let provider = Provider::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(&provider.base());
+        change(&mut config);
+        let budgets = Memory::new();
+        budgets.open().await.unwrap();
+        let parts = Parts {
+            config: Arc::new(config),
+            directory: Directory::new("UTC".parse().unwrap(), Quota::default()),
+            partitions: options.partitions,
+            journal: Journal::open(&folder.path().join("journal"), options).unwrap().0,
+            config_log: Journal::open(&folder.path().join("config"), Options::default()).unwrap().0,
+            catalog: Arc::new(ArcSwap::from_pointee(catalog())),
+            budgets: Arc::new(budgets),
+            store: None,
+            cache: None,
+            master_key: KeyHash::of(MASTER),
+        };
+        let gateway = Arc::new(Gateway::new(parts).unwrap());
+        let running = ingress::start(gateway.clone(), SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { provider, gateway, http, folder, running }
+    }
+
+    pub fn url(&self, route: &str) -> String {
+        format!("http://{}{route}", self.running.address())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    /// A key with these fields of `/key/generate`.
+    pub async fn key(&self, fields: Value) -> String {
+        let answer = self
+            .http
+            .post(self.url("/key/generate"))
+            .bearer_auth(MASTER)
+            .json(&fields)
+            .send()
+            .await
+            .unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        answer["key"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    pub async fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> Told {
+        let sent = self
+            .http
+            .post(self.url("/v1/chat/completions"))
+            .bearer_auth(key)
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        Told::read(sent).await
+    }
+
+    pub async fn chat(&self, key: &str, extra: Value) -> Told {
+        self.post(key, request(extra).to_string()).await
+    }
+
+    pub async fn get(&self, route: &str) -> Told {
+        let sent = self.http.get(self.url(route)).bearer_auth(MASTER).send().await.unwrap();
+        Told::read(sent).await
+    }
+
+    /// Every record of the journal, in order.
+    pub fn events(&self) -> (Vec<Admitted>, Vec<Usage>) {
+        events(&self.gateway.journal)
+    }
+
+    /// Waits until so many calls have ended.
+    pub async fn ended(&self, count: usize) -> Vec<Usage> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (_, usages) = self.events();
+            if usages.len() >= count {
+                assert_eq!(usages.len(), count, "one final record a call");
+                return usages;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {count} records");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn stop(self) -> TempDir {
+        self.running.drain(Duration::from_secs(1)).await;
+        self.folder
+    }
+}
+
+/// A request for `one`, with more members.
+pub fn request(extra: Value) -> Value {
+    let mut body = json!({ "model": "one", "messages": [{ "role": "user", "content": "hi" }] });
+    for (name, value) in extra.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+pub fn events(journal: &Journal) -> (Vec<Admitted>, Vec<Usage>) {
+    let (mut admits, mut usages) = (Vec::new(), Vec::new());
+    for record in journal.scan(&[Topic::Requests, Topic::Usage], Position(0)).unwrap() {
+        let record = record.unwrap();
+        match record.topic {
+            Topic::Requests => admits.push(Admitted::from_body(&record.body).unwrap()),
+            _ => usages.push(Usage::from_body(&record.body).unwrap()),
+        }
+    }
+    let mut per_call: HashMap<RequestId, usize> = HashMap::new();
+    for usage in &usages {
+        *per_call.entry(usage.request_id).or_default() += 1;
+    }
+    assert!(per_call.values().all(|count| *count == 1), "a call has one final record");
+    (admits, usages)
+}
+
+/// What an event is charged.
+pub fn bill(usage: &Usage) -> NanoUsd {
+    metering::charge(usage, &catalog()).unwrap().amount
+}
+
+/// An answer as a client sees it.
+#[derive(Debug)]
+pub struct Told {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Told {
+    async fn read(sent: reqwest::Response) -> Self {
+        Self {
+            status: sent.status().as_u16(),
+            headers: sent.headers().clone(),
+            text: sent.text().await.unwrap(),
+        }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    /// The JSON of each frame of a stream.
+    pub fn frames(&self) -> Vec<Value> {
+        self.text
+            .split("\n\n")
+            .filter_map(|frame| frame.strip_prefix("data: "))
+            .filter(|data| *data != "[DONE]")
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.text.ends_with("data: [DONE]\n\n")
+    }
+}

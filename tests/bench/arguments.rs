@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: ./tollgate bench [gateway|stream|memory]… [--rounds N] [--quick]";
+const USAGE: &str =
+    "usage: ./tollgate bench [gateway|stream|memory|journal|billing|cache]… [--rounds N] [--quick]";
 
 /// What this process is to be.
 pub enum Arguments {
@@ -31,16 +32,29 @@ pub enum What {
     Gateway,
     Stream,
     Memory,
+    Journal,
+    Billing,
+    Cache,
 }
 
 impl What {
-    const ALL: [Self; 3] = [Self::Gateway, Self::Stream, Self::Memory];
+    const ALL: [Self; 6] = [
+        Self::Gateway,
+        Self::Stream,
+        Self::Memory,
+        Self::Journal,
+        Self::Billing,
+        Self::Cache,
+    ];
 
     fn named(word: &str) -> Result<Self> {
         Ok(match word {
             "gateway" => Self::Gateway,
             "stream" => Self::Stream,
             "memory" => Self::Memory,
+            "journal" => Self::Journal,
+            "billing" => Self::Billing,
+            "cache" => Self::Cache,
             _ => bail!("unknown word {word:?}\n{USAGE}"),
         })
     }

@@ -95,7 +95,7 @@ impl Lineup {
 }
 
 /// Beside the executables, so on a disk that syncs in earnest: `/tmp` may be memory.
-fn folder() -> Result<tempfile::TempDir> {
+pub fn folder() -> Result<tempfile::TempDir> {
     let executable = std::env::current_exe()?;
     let beside = executable.parent().unwrap_or(Path::new("."));
     Ok(tempfile::Builder::new()

@@ -166,3 +166,17 @@ fn process(pid: u32) -> Option<Process> {
         is_clickhouse,
     })
 }
+
+/// CPU time of the calling thread.
+pub fn own_thread() -> Duration {
+    clock(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// CPU time of this process.
+pub fn own_process() -> Duration {
+    clock(rustix::time::ClockId::ProcessCPUTime)
+}
+
+fn clock(id: rustix::time::ClockId) -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(id)).unwrap_or_default()
+}

@@ -3,7 +3,9 @@
 //! One core serves, the other makes load and plays the provider; contenders take turns within each
 //! round, and ratios are taken within a round. Reports, and never fails because of a figure.
 
+mod answers;
 mod arguments;
+mod billing;
 mod bodies;
 mod call;
 mod closed;
@@ -11,6 +13,7 @@ mod connection;
 mod contender;
 mod cores;
 mod cpu;
+mod durable;
 mod forwarder;
 mod gateway;
 mod load;
@@ -51,6 +54,9 @@ fn measure(plan: &Plan) -> anyhow::Result<()> {
             What::Gateway => gateway::section(plan)?,
             What::Stream => stream::section(plan)?,
             What::Memory => memory::section(plan)?,
+            What::Journal => durable::section(plan)?,
+            What::Billing => billing::section(plan)?,
+            What::Cache => answers::section(plan)?,
         }
     }
     Ok(())

@@ -16,4 +16,3 @@ INNER JOIN (
 WHERE charges.pseq <= marks.reached
 GROUP BY budget_id, window_start
 ORDER BY budget_id, window_start
-SETTINGS do_not_merge_across_partitions_select_final = 1

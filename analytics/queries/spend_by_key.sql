@@ -2,7 +2,7 @@
 -- read decimals as floats. A re-rating changes the spend and counts no second call.
 SELECT
   key_hash AS name,
-  toString(argMax(key_alias, ts)) AS alias,
+  argMax(key_alias, ts) AS alias,
   countIf(rating_seq = 0 AND last) AS requests,
   toInt64(sumIf(input_tokens, rating_seq = 0)) AS input_tokens,
   toInt64(sumIf(output_tokens, rating_seq = 0)) AS output_tokens,
@@ -12,4 +12,3 @@ FROM cost_ledger FINAL
 WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64Micro({until:Int64})
 GROUP BY name
 ORDER BY spend DESC, name
-SETTINGS do_not_merge_across_partitions_select_final = 1

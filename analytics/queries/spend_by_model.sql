@@ -1,7 +1,7 @@
 -- Spend by model served, highest first. Money is exact: nano-USD as an integer, since JSON and many clients
 -- read decimals as floats. A re-rating changes the spend and counts no second call.
 SELECT
-  toString(model) AS name,
+  model AS name,
   '' AS alias,
   countIf(rating_seq = 0 AND last) AS requests,
   toInt64(sumIf(input_tokens, rating_seq = 0)) AS input_tokens,
@@ -12,4 +12,3 @@ FROM cost_ledger FINAL
 WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64Micro({until:Int64})
 GROUP BY name
 ORDER BY spend DESC, name
-SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -12,4 +12,3 @@ FROM cost_ledger FINAL
 WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64Micro({until:Int64})
 GROUP BY name
 ORDER BY spend DESC, name
-SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -2,7 +2,7 @@
 SELECT
   toString(toDate(ts)) AS day,
   user_id,
-  toString(model) AS model,
+  model,
   key_hash,
   countIf(rating_seq = 0 AND last) AS requests,
   toInt64(sum(amount) * 1000000000) AS spend
@@ -13,4 +13,3 @@ WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64
   AND ({request_id:String} = '' OR request_id = toUUIDOrZero({request_id:String}))
 GROUP BY toDate(ts), day, user_id, model, key_hash
 ORDER BY toDate(ts), user_id, model, key_hash
-SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -18,16 +18,15 @@ WITH calls AS (
 SELECT
   toString(request_id) AS request_id, call_id, toUnixTimestamp64Micro(ts) AS started,
   toUnixTimestamp64Micro(ended_at) AS ended, ttft_us,
-  toString(org) AS org, toString(team_id) AS team_id, user_id, key_hash, toString(key_alias) AS key_alias,
-  end_user, arrayMap(tag -> toString(tag), tags) AS tags,
-  toString(model_requested) AS model_requested, toString(model) AS model,
-  toString(provider) AS provider, toString(deployment_id) AS deployment_id,
+  org, team_id, user_id, key_hash, key_alias,
+  end_user, tags,
+  model_requested, model,
+  provider, deployment_id,
   attempt_no, last, toString(outcome) AS outcome, estimated, stream, status,
-  toString(error_code) AS error_code, toString(finish_reason) AS finish_reason,
+  error_code, finish_reason,
   input_tokens, cached_tokens, output_tokens, reasoning_tokens,
   toString(cache_kind) AS cache_kind, cache_similarity, priced,
   toInt64(toDecimal128(saved, 9) * 1000000000) AS saved, costs.spend AS spend
 FROM calls
 LEFT JOIN costs USING (source_id, kpart, pseq)
 ORDER BY started DESC, source_id, kpart, pseq DESC
-SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -168,20 +168,20 @@ table! {
         pseq: Pseq = "UInt64",
         request_id: RequestId = "UUID",
         call_id: Option<Text> = "String",
-        org: Text = "LowCardinality(String)",
-        team_id: Option<Text> = "LowCardinality(String)",
+        org: Text = "String",
+        team_id: Option<Text> = "String",
         user_id: Option<Text> = "String",
         /// Lower-case hex.
         key_hash: Option<KeyHash> = "String",
-        key_alias: Option<Text> = "LowCardinality(String)",
+        key_alias: Option<Text> = "String",
         end_user: Option<Text> = "String",
-        tags: Vec<Text> = "Array(LowCardinality(String))",
-        model_requested: Text = "LowCardinality(String)",
+        tags: Vec<Text> = "Array(String)",
+        model_requested: Text = "String",
         /// As the provider calls the one that served.
-        model: Text = "LowCardinality(String)",
-        provider: Text = "LowCardinality(String)",
-        deployment_id: Text = "LowCardinality(String)",
-        service_tier: Option<Text> = "LowCardinality(String)",
+        model: Text = "String",
+        provider: Text = "String",
+        deployment_id: Text = "String",
+        service_tier: Option<Text> = "String",
         attempt_no: u32 = "UInt32",
         /// The last record of its call: one per request.
         last: bool = "Bool",
@@ -191,11 +191,11 @@ table! {
         stream: bool = "Bool",
         /// 0: none was sent.
         status: u16 = "UInt16",
-        error_code: Option<Text> = "LowCardinality(String)",
-        finish_reason: Option<Text> = "LowCardinality(String)",
+        error_code: Option<Text> = "String",
+        finish_reason: Option<Text> = "String",
         catalog_version: u64 = "UInt64",
         /// Disjoint quantities.
-        meters: Meters = "Map(LowCardinality(String), Int64)",
+        meters: Meters = "Map(String, Int64)",
         /// All tokens of the prompt, cached ones included.
         input_tokens: i64 = "Int64",
         cached_tokens: i64 = "Int64",
@@ -212,7 +212,7 @@ table! {
         hold: NanoUsd = "Decimal(18, 9)",
         /// Whether every meter had a price.
         priced: bool = "Bool",
-        unpriced_reason: Option<Text> = "LowCardinality(String)",
+        unpriced_reason: Option<Text> = "String",
         /// The provider's usage object as received.
         provider_usage: Vec<u8> = "String",
     }
@@ -230,17 +230,17 @@ table! {
         /// 0 for the first rating, then counted up.
         rating_seq: u32 = "UInt32",
         request_id: RequestId = "UUID",
-        org: Text = "LowCardinality(String)",
-        team_id: Option<Text> = "LowCardinality(String)",
+        org: Text = "String",
+        team_id: Option<Text> = "String",
         user_id: Option<Text> = "String",
         key_hash: Option<KeyHash> = "String",
-        key_alias: Option<Text> = "LowCardinality(String)",
+        key_alias: Option<Text> = "String",
         end_user: Option<Text> = "String",
-        tags: Vec<Text> = "Array(LowCardinality(String))",
-        model_requested: Text = "LowCardinality(String)",
-        model: Text = "LowCardinality(String)",
-        provider: Text = "LowCardinality(String)",
-        deployment_id: Text = "LowCardinality(String)",
+        tags: Vec<Text> = "Array(String)",
+        model_requested: Text = "String",
+        model: Text = "String",
+        provider: Text = "String",
+        deployment_id: Text = "String",
         outcome: Outcome = "Enum8('unknown' = 0, 'ok' = 1, 'error' = 2, 'cancelled' = 3, 'abandoned' = 4, 'cache_hit' = 5)",
         last: bool = "Bool",
         /// Signed; zero where unpriced.
@@ -249,7 +249,7 @@ table! {
         exact: AttoUsd = "Decimal(38, 18)",
         priced: bool = "Bool",
         /// Why unpriced, or why rated again.
-        reason: Option<Text> = "LowCardinality(String)",
+        reason: Option<Text> = "String",
         catalog_version: u64 = "UInt64",
         hold: NanoUsd = "Decimal(18, 9)",
         saved: NanoUsd = "Decimal(18, 9)",

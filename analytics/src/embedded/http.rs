@@ -334,6 +334,11 @@ async fn execute(front: &Front, request: Request, mut url: Pairs) -> Result<Resp
                  readonly. You should use method POST for modifying queries",
             ));
         }
+        Login::Writer if sql::waits_for_drop(&sql) => {
+            return Err(Refusal::not_implemented(
+                "the embedded engine drops tables in the background: leave SYNC out",
+            ));
+        }
         Login::Writer => Lane::Write,
     };
     let default_format = text(&parts.headers, "x-clickhouse-format")

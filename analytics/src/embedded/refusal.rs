@@ -4,7 +4,6 @@
 
 use axum::http::StatusCode;
 
-/// Version that errors and the console show; the engine's own is asked for at start.
 const UNKNOWN_EXCEPTION: i32 = 1002;
 const LOGICAL_ERROR: i32 = 49;
 
@@ -14,6 +13,7 @@ pub const TOO_LARGE: i32 = 191;
 pub const TOO_MANY_QUERIES: i32 = 202;
 pub const AUTHENTICATION_FAILED: i32 = 516;
 const BAD_ARGUMENTS: i32 = 36;
+const NOT_IMPLEMENTED: i32 = 48;
 const CANNOT_DECOMPRESS: i32 = 271;
 
 /// A refused statement.
@@ -36,6 +36,7 @@ impl Refusal {
             TOO_MANY_QUERIES => "TOO_MANY_SIMULTANEOUS_QUERIES",
             AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
             BAD_ARGUMENTS => "BAD_ARGUMENTS",
+            NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
             CANNOT_DECOMPRESS => "CANNOT_DECOMPRESS",
             LOGICAL_ERROR => "LOGICAL_ERROR",
             _ => "UNKNOWN_EXCEPTION",
@@ -54,6 +55,11 @@ impl Refusal {
     #[must_use]
     pub fn bad_arguments(text: &str) -> Self {
         Self::new(BAD_ARGUMENTS, text)
+    }
+
+    #[must_use]
+    pub fn not_implemented(text: &str) -> Self {
+        Self::new(NOT_IMPLEMENTED, text)
     }
 
     #[must_use]
@@ -80,7 +86,7 @@ impl Refusal {
             | 131 | 133 | 180 | 321 | 386 | 427 | 428 | 456 | 457 | 578 => StatusCode::BAD_REQUEST,
             46 | 47 | 50 | 56 | 60 | 63 | 73 | 78 | 81 | 115 | 137 => StatusCode::NOT_FOUND,
             TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-            48 => StatusCode::NOT_IMPLEMENTED,
+            NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
             209 | 439 | TOO_MANY_QUERIES => StatusCode::SERVICE_UNAVAILABLE,
             159 => StatusCode::REQUEST_TIMEOUT,
             381 => StatusCode::LENGTH_REQUIRED,

@@ -310,6 +310,19 @@ pub fn find_rows(text: &[u8]) -> Option<Insert> {
     None
 }
 
+/// Whether the statement waits for a table to be gone (`DROP TABLE t SYNC`), which in this engine
+/// never happens: nothing works on its queue of dropped tables while a statement runs.
+#[must_use]
+pub fn waits_for_drop(text: &[u8]) -> bool {
+    let mut tokens = Lexer::new(text).map_while(Result::ok);
+    let drops = tokens.next().is_some_and(|first| {
+        ["DROP", "DETACH", "UNDROP"]
+            .iter()
+            .any(|word| is(text, &first, word))
+    });
+    drops && tokens.any(|token| is(text, &token, "SYNC") || is(text, &token, "DELAY"))
+}
+
 /// The format that a question asks for itself.
 #[must_use]
 pub fn format_of(text: &[u8]) -> Option<String> {
@@ -442,6 +455,14 @@ mod tests {
         assert_eq!(split("INSERT INTO t SELECT 1 FORMAT JSON"), None);
         assert_eq!(split("INSERT INTO t FROM INFILE 'x' FORMAT CSV"), None);
         assert_eq!(split("SELECT 1 FORMAT JSON"), None);
+    }
+
+    #[test]
+    fn a_drop_that_would_wait_for_ever_is_seen() {
+        assert!(waits_for_drop(b"drop table if exists t sync"));
+        assert!(waits_for_drop(b"DROP TABLE t NO DELAY"));
+        assert!(!waits_for_drop(b"DROP TABLE `sync`"));
+        assert!(!waits_for_drop(b"SELECT sync FROM t"));
     }
 
     #[test]

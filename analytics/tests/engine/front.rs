@@ -117,6 +117,9 @@ async fn an_ordinary_client_is_answered() {
     ]);
     let refused = Ask::get(&drop).send().await;
     assert_eq!(refused.header("x-clickhouse-exception-code"), "164");
+    // The engine would wait for ever.
+    assert_eq!(post(&[], b"DROP TABLE t SYNC").await.0, 501);
+    assert_eq!(post(&[], b"DROP TABLE t").await, ok);
     // Nothing of an insert stays behind.
     assert_eq!(
         std::fs::read_dir(world.dir.path().join("uploads"))

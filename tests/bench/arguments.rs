@@ -10,8 +10,6 @@ const USAGE: &str =
 /// What this process is to be.
 pub enum Arguments {
     Measure(Plan),
-    /// `__provider`: the mock provider.
-    Provider,
     /// `__forward ADDRESS`: the bare hyper forwarder in front of a provider.
     Forward(SocketAddr),
     /// `__on CORE PROGRAM …`: become that program, on that core.
@@ -69,7 +67,6 @@ impl Arguments {
         };
         while let Some(word) = words.next() {
             match word.as_str() {
-                "__provider" => return Ok(Self::Provider),
                 "__forward" => {
                     let to = words.next().context(USAGE)?;
                     return Ok(Self::Forward(to.parse().context(to)?));

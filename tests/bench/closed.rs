@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::bodies;
-use crate::load::{Pool, Target};
+use crate::load::{Patience, Pool, Target};
+use crate::mock::Provider;
 
 /// When no further request is made. Those under way are answered to their end, and count.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +28,18 @@ pub struct Answered {
     pub chunk_delay: Vec<u64>,
 }
 
-pub fn run(target: &Target, connections: usize, until: Until) -> Result<Answered> {
+pub fn run(
+    provider: &mut Provider,
+    target: &Target,
+    connections: usize,
+    until: Until,
+) -> Result<Answered> {
     let mut pool = Pool::open(target.address, connections)?;
     let mut answered = Answered::default();
     let mut buffer = vec![0; 64 << 10];
     let mut asked = vec![0; connections];
     let mut waits_for_first = vec![true; connections];
+    let mut patience = Patience::new();
     let started = Instant::now();
     let mut open = 0_u64;
     for (at, connection) in pool.connections.iter_mut().enumerate() {
@@ -41,7 +48,9 @@ pub fn run(target: &Target, connections: usize, until: Until) -> Result<Answered
         open += 1;
     }
     while open > 0 {
-        let ready = pool.ready.wait()?;
+        provider.go_on()?;
+        patience.check()?;
+        let ready = pool.ready.now()?;
         let more = match until {
             Until::Elapsed(limit) => started.elapsed() < limit,
             Until::Requests(limit) => answered.requests + open < limit,
@@ -60,6 +69,7 @@ pub fn run(target: &Target, connections: usize, until: Until) -> Result<Answered
                 continue;
             }
             answered.requests += 1;
+            patience.rewarded();
             if more {
                 waits_for_first[at] = true;
                 asked[at] = bodies::now();

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::bodies::{self, Model};
-use crate::cores::{self, Cores, Running};
+use crate::cores::{Cores, Running};
 use crate::load::Target;
+use crate::mock::Provider;
 use crate::tollgate::{self, Sync};
 use crate::{forwarder, nginx};
 
@@ -60,7 +61,7 @@ pub struct Lineup {
     pub absent: Vec<(String, String)>,
     /// The provider without a gateway.
     pub direct: Target,
-    _provider: Running,
+    pub provider: Provider,
     _folder: tempfile::TempDir,
 }
 
@@ -68,8 +69,8 @@ impl Lineup {
     /// nginx, the forwarder, and Tollgate once per sync mode. To be called on the thread that will
     /// make the load: the processes end with it.
     pub fn start(cores: Cores, syncs: &[Sync]) -> Result<Self> {
-        let (provider, port) = cores::helper(cores.load, &["__provider"])?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let provider = Provider::start()?;
+        let address = provider.address;
         let folder = folder()?;
         let mut contenders = vec![
             nginx::start(cores, folder.path(), address)?,
@@ -88,7 +89,7 @@ impl Lineup {
             contenders,
             absent,
             direct,
-            _provider: provider,
+            provider,
             _folder: folder,
         })
     }

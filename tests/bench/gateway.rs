@@ -11,6 +11,7 @@ use crate::closed::{self, Until};
 use crate::contender::{Contender, Lineup};
 use crate::cores::Cores;
 use crate::cpu::{self, Busy};
+use crate::mock::Provider;
 use crate::open::{self, Latency};
 use crate::report::{Gate, Table, number};
 use crate::rounds::Rounds;
@@ -31,7 +32,6 @@ struct Turn {
     /// Shares of the time of the load.
     own_core: f64,
     others_on_core: f64,
-    load_busy: f64,
 }
 
 pub fn section(plan: &Plan) -> Result<()> {
@@ -41,10 +41,10 @@ pub fn section(plan: &Plan) -> Result<()> {
         let mut lineup = Lineup::start(cores, &[Sync::Group, Sync::Os])?;
         let direct = lineup.direct.clone();
         let mut alone = Vec::new();
-        let rounds = Rounds::take(plan, &mut lineup, |contender| {
-            let direct = open::run(&direct, lasts(plan))?;
+        let rounds = Rounds::take(plan, &mut lineup, |provider, contender| {
+            let direct = open::run(provider, &direct, lasts(plan))?;
             alone.push(direct);
-            turn(plan, cores, contender, direct)
+            turn(plan, cores, provider, contender, direct)
         });
         report(&lineup, &rounds, &alone)
     })
@@ -54,30 +54,30 @@ fn lasts(plan: &Plan) -> Duration {
     Duration::from_millis(if plan.quick { 500 } else { 1_200 })
 }
 
-fn turn(plan: &Plan, cores: Cores, contender: &Contender, direct: Latency) -> Result<Turn> {
+fn turn(
+    plan: &Plan,
+    cores: Cores,
+    provider: &mut Provider,
+    contender: &Contender,
+    direct: Latency,
+) -> Result<Turn> {
     let target = contender.target(Model::Plain);
     closed::run(
+        provider,
         &target,
         CONNECTIONS,
         Until::Elapsed(Duration::from_millis(300)),
     )?;
     cpu::until_idle(contender.pid());
-    let (before, core, load) = (
-        cpu::spent(contender.pid()),
-        Busy::of(cores.gateway),
-        Busy::of(cores.load),
-    );
-    let answered = closed::run(&target, CONNECTIONS, Until::Elapsed(lasts(plan)))?;
-    let (core_busy, load_busy) = (
-        Busy::of(cores.gateway).since(core),
-        Busy::of(cores.load).since(load),
-    );
+    let (before, core) = (cpu::spent(contender.pid()), Busy::of(cores.gateway));
+    let answered = closed::run(provider, &target, CONNECTIONS, Until::Elapsed(lasts(plan)))?;
+    let core_busy = Busy::of(cores.gateway).since(core);
     let at_end = cpu::spent(contender.pid()).since(before);
     // What a request leaves to be done later is part of its cost.
     cpu::until_idle(contender.pid());
     let spent = cpu::spent(contender.pid()).since(before);
     let own_core = at_end.gateway / 1e6 / answered.seconds;
-    let through = open::run(&target, lasts(plan))?;
+    let through = open::run(provider, &target, lasts(plan))?;
     let requests = answered.requests as f64;
     Ok(Turn {
         cpu_us: spent.gateway / requests,
@@ -86,7 +86,6 @@ fn turn(plan: &Plan, cores: Cores, contender: &Contender, direct: Latency) -> Re
         added: through.added_to(direct),
         own_core,
         others_on_core: core_busy - own_core - at_end.clickhouse / 1e6 / answered.seconds,
-        load_busy,
     })
 }
 
@@ -99,7 +98,6 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<(
             "× nginx",
             "requests/s",
             "its core %",
-            "load core %",
             "added p50 µs",
             "added p99 µs",
         ],
@@ -113,7 +111,6 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<(
             number(ratio, 2),
             number(rounds.of(at, |turn| turn.requests_per_s), 0),
             number(rounds.of(at, |turn| turn.own_core * 100.0), 0),
-            number(rounds.of(at, |turn| turn.load_busy * 100.0), 0),
             number(rounds.of(at, |turn| turn.added.p50), 0),
             number(rounds.of(at, |turn| turn.added.p99), 0),
         ]);

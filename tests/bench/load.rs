@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::connection::Connection;
@@ -38,7 +39,7 @@ impl Pool {
             epoll::add(&epoll, &connection.stream, token, EventFlags::IN)?;
             connections.push(connection);
         }
-        let events = Vec::with_capacity(count + 1);
+        let events = Vec::with_capacity(count);
         Ok(Self {
             connections,
             ready: Ready { epoll, events },
@@ -47,37 +48,43 @@ impl Pool {
 }
 
 impl Ready {
-    /// Also wakes for this.
-    pub fn watch(&self, fd: &OwnedFd, token: usize) -> Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            fd,
-            EventData::new_u64(token as u64),
-            EventFlags::IN,
-        )?)
-    }
-
-    /// Waits, and gives the tokens (of a connection: its index) of what has something to read.
-    pub fn wait(&mut self) -> Result<impl Iterator<Item = usize>> {
-        loop {
-            self.events.clear();
-            let spare = rustix::buffer::spare_capacity(&mut self.events);
-            match epoll::wait(&self.epoll, spare, Some(&LOST)) {
-                Ok(0) => anyhow::bail!("nothing was answered for {} s", LOST.tv_sec),
-                Ok(_) => break,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("wait for answers"),
-            }
+    /// The indices of the connections that have something to read, at once.
+    pub fn now(&mut self) -> Result<impl Iterator<Item = usize>> {
+        self.events.clear();
+        let spare = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, spare, Some(&AT_ONCE)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("wait for answers"),
         }
         Ok(self.events.iter().map(|event| event.data.u64() as usize))
     }
 }
 
-/// After so long without any answer, something is broken.
-const LOST: rustix::time::Timespec = rustix::time::Timespec {
-    tv_sec: 10,
+/// Without waiting.
+pub const AT_ONCE: rustix::time::Timespec = rustix::time::Timespec {
+    tv_sec: 0,
     tv_nsec: 0,
 };
+
+/// Notices when nothing comes any more.
+pub struct Patience(Instant);
+
+impl Patience {
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn rewarded(&mut self) {
+        self.0 = Instant::now();
+    }
+
+    pub fn check(&self) -> Result<()> {
+        if self.0.elapsed() > Duration::from_secs(10) {
+            bail!("nothing was answered for 10 s");
+        }
+        Ok(())
+    }
+}
 
 /// The value below which the share `q` of the sorted values lies.
 pub fn quantile(sorted: &[u64], q: f64) -> f64 {

@@ -33,7 +33,6 @@ use arguments::{Arguments, Plan, What};
 fn main() -> ExitCode {
     let outcome = match Arguments::parse(std::env::args().skip(1)) {
         Ok(Arguments::Measure(plan)) => measure(&plan),
-        Ok(Arguments::Provider) => mock::serve(),
         Ok(Arguments::Forward(provider)) => forwarder::serve(provider),
         Ok(Arguments::On(core, command)) => cores::become_pinned(core, &command),
         Err(usage) => Err(usage),

@@ -35,8 +35,9 @@ pub fn section(plan: &Plan) -> Result<()> {
         let mut gates = Vec::new();
         for contender in &lineup.contenders {
             let start = cpu::resident(contender.pid());
-            let after = |requests| -> Result<Resident> {
+            let mut after = |requests| -> Result<Resident> {
                 closed::run(
+                    &mut lineup.provider,
                     &contender.target(Model::Plain),
                     CONNECTIONS,
                     Until::Requests(requests),

@@ -1,17 +1,19 @@
-//! `__provider`: a provider that costs as little as it can, so that the load core has room for the
-//! load. One thread, one epoll; answers by the model's name, and never looks further into a request.
+//! A provider that costs as little as it can: one epoll, answers by the model's name, and never looks
+//! further into a request. It never waits and has no thread: the load asks it to go on, so the core of
+//! both never sleeps, and no gateway pays for waking it up (which in a virtual machine costs more than
+//! the request).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::time::{Itimerspec, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::bodies::{self, BURST_CHUNKS, Model, PACED_CHUNKS};
+use crate::load::AT_ONCE;
 
 /// Chunks that a burst holds, each written by itself, as a provider does.
 const BURST: usize = 10;
@@ -23,7 +25,6 @@ const PACE: u64 = 15_000;
 const RETRY: u64 = 500;
 
 const LISTENER: u64 = u64::MAX;
-const TIMER: u64 = u64::MAX - 1;
 
 struct Peer {
     stream: TcpStream,
@@ -39,9 +40,11 @@ struct Script {
     left: usize,
 }
 
-struct Provider {
+pub struct Provider {
+    pub address: SocketAddr,
+    listener: TcpListener,
     epoll: OwnedFd,
-    timer: OwnedFd,
+    events: Vec<Event>,
     /// When which peer is to send again.
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
     peers: Vec<Option<Peer>>,
@@ -63,62 +66,54 @@ impl Jitter {
     }
 }
 
-/// Prints its port, and serves until it is stopped.
-pub fn serve() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &epoll,
-        &listener,
-        EventData::new_u64(LISTENER),
-        EventFlags::IN,
-    )?;
-    let timer = rustix::time::timerfd_create(
-        rustix::time::TimerfdClockId::Monotonic,
-        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-    )?;
-    epoll::add(
-        &epoll,
-        &timer,
-        EventData::new_u64(TIMER),
-        EventFlags::IN | EventFlags::ET,
-    )?;
-    let mut provider = Provider {
-        epoll,
-        timer,
-        agenda: BinaryHeap::new(),
-        peers: Vec::new(),
-        answer: bodies::answer(),
-        buffer: vec![0; 64 << 10],
-        jitter: Jitter(0x9E37_79B9_7F4A_7C15),
-    };
-    writeln!(std::io::stdout(), "{}", listener.local_addr()?.port())?;
-    let mut events = Vec::with_capacity(256);
-    loop {
+impl Provider {
+    pub fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &listener,
+            EventData::new_u64(LISTENER),
+            EventFlags::IN,
+        )?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener,
+            epoll,
+            events: Vec::with_capacity(256),
+            agenda: BinaryHeap::new(),
+            peers: Vec::new(),
+            answer: bodies::answer(),
+            buffer: vec![0; 64 << 10],
+            jitter: Jitter(0x9E37_79B9_7F4A_7C15),
+        })
+    }
+
+    /// Does what there is to do, and returns at once.
+    pub fn go_on(&mut self) -> Result<()> {
+        let mut events = std::mem::take(&mut self.events);
         match epoll::wait(
-            &provider.epoll,
+            &self.epoll,
             rustix::buffer::spare_capacity(&mut events),
-            None,
+            Some(&AT_ONCE),
         ) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error).context("wait for connections"),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("the provider's connections"),
         }
         for event in events.drain(..) {
             match event.data.u64() {
-                LISTENER => provider.accept(&listener)?,
-                TIMER => {}
-                peer => provider.read(peer as usize)?,
+                LISTENER => self.accept()?,
+                peer => self.read(peer as usize),
             }
         }
-        provider.due()?;
+        self.events = events;
+        self.send_what_is_due();
+        Ok(())
     }
-}
 
-impl Provider {
-    fn accept(&mut self, listener: &TcpListener) -> Result<()> {
-        while let Ok((stream, _)) = listener.accept() {
+    fn accept(&mut self) -> Result<()> {
+        while let Ok((stream, _)) = self.listener.accept() {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let free = self.peers.iter().position(Option::is_none);
@@ -142,9 +137,9 @@ impl Provider {
         Ok(())
     }
 
-    fn read(&mut self, at: usize) -> Result<()> {
+    fn read(&mut self, at: usize) {
         let Some(peer) = self.peers[at].as_mut() else {
-            return Ok(());
+            return;
         };
         match peer.stream.read(&mut self.buffer) {
             Ok(count) if count > 0 => peer.input.extend_from_slice(&self.buffer[..count]),
@@ -153,11 +148,11 @@ impl Provider {
             // Closed or reset: closing the socket also takes it out of the epoll.
             _ => {
                 self.peers[at] = None;
-                return Ok(());
+                return;
             }
         }
         let Some((model, length)) = whole_request(&peer.input) else {
-            return Ok(());
+            return;
         };
         peer.input.drain(..length);
         let left = match model {
@@ -165,7 +160,7 @@ impl Provider {
                 if peer.stream.write_all(&self.answer).is_err() {
                     self.peers[at] = None;
                 }
-                return Ok(());
+                return;
             }
             Model::Burst => BURST_CHUNKS,
             Model::Paced => PACED_CHUNKS,
@@ -173,28 +168,13 @@ impl Provider {
         peer.unsent.extend_from_slice(bodies::STREAM_HEAD);
         peer.script = Some(Script { model, left });
         self.agenda.push(Reverse((0, at)));
-        Ok(())
     }
 
-    /// Sends what is due, and sets the timer to what comes next.
-    fn due(&mut self) -> Result<()> {
+    fn send_what_is_due(&mut self) {
         while let Some(Reverse((time, at))) = self.agenda.peek().copied() {
             let now = bodies::now();
             if time > now {
-                let wait = time - now;
-                let it_value = Timespec {
-                    tv_sec: (wait / 1_000_000).cast_signed(),
-                    tv_nsec: ((wait % 1_000_000) * 1_000).cast_signed(),
-                };
-                let once = Itimerspec {
-                    it_interval: Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 0,
-                    },
-                    it_value,
-                };
-                rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-                return Ok(());
+                return;
             }
             self.agenda.pop();
             let Some(peer) = self.peers[at].as_mut() else {
@@ -206,7 +186,6 @@ impl Provider {
                 Err(_) => self.peers[at] = None,
             }
         }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use crate::arguments::Plan;
 use crate::contender::{Contender, Lineup};
 use crate::load::median;
+use crate::mock::Provider;
 
 /// What was measured: for each contender, in each round, if it held out.
 pub struct Rounds<T> {
@@ -17,7 +18,7 @@ impl<T> Rounds<T> {
     pub fn take(
         plan: &Plan,
         lineup: &mut Lineup,
-        mut turn: impl FnMut(&Contender) -> Result<T>,
+        mut turn: impl FnMut(&mut Provider, &Contender) -> Result<T>,
     ) -> Self {
         let count = lineup.contenders.len();
         let mut turns: Vec<Vec<Option<T>>> = (0..count).map(|_| Vec::new()).collect();
@@ -28,7 +29,11 @@ impl<T> Rounds<T> {
                 // Another one begins each time.
                 let at = (place + round) % count;
                 let contender = &lineup.contenders[at];
-                let outcome = if out[at] { None } else { Some(turn(contender)) };
+                let outcome = if out[at] {
+                    None
+                } else {
+                    Some(turn(&mut lineup.provider, contender))
+                };
                 turns[at].push(match outcome {
                     Some(Ok(figures)) => Some(figures),
                     Some(Err(error)) => {

@@ -12,6 +12,7 @@ use crate::contender::{Contender, Lineup};
 use crate::cores::Cores;
 use crate::cpu;
 use crate::load::quantile;
+use crate::mock::Provider;
 use crate::report::{Gate, Table, number};
 use crate::rounds::Rounds;
 use crate::tollgate::Sync;
@@ -53,8 +54,8 @@ pub fn section(plan: &Plan) -> Result<()> {
                 // Each connection carries several streams: the first one also opens the way upstream.
                 _ => Until::Requests(streams as u64 * if plan.quick { 2 } else { 3 }),
             };
-            let rounds = Rounds::take(plan, &mut lineup, |contender| {
-                turn(contender, model, streams, until)
+            let rounds = Rounds::take(plan, &mut lineup, |provider, contender| {
+                turn(provider, contender, model, streams, until)
             });
             report(&lineup, &rounds, title)?;
         }
@@ -62,10 +63,16 @@ pub fn section(plan: &Plan) -> Result<()> {
     })
 }
 
-fn turn(contender: &Contender, model: Model, streams: usize, until: Until) -> Result<Turn> {
+fn turn(
+    provider: &mut Provider,
+    contender: &Contender,
+    model: Model,
+    streams: usize,
+    until: Until,
+) -> Result<Turn> {
     cpu::until_idle(contender.pid());
     let before = cpu::spent(contender.pid());
-    let answered = closed::run(&contender.target(model), streams, until)?;
+    let answered = closed::run(provider, &contender.target(model), streams, until)?;
     cpu::until_idle(contender.pid());
     let spent = cpu::spent(contender.pid()).since(before);
     Ok(Turn {

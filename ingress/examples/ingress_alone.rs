@@ -14,7 +14,8 @@ use ingress::{Gateway, Parts};
 use journal::{Journal, Options, Sync};
 use metering::Catalog;
 use schemas::{
-    CatalogEvent, ConfigEntity, ConfigEvent, ConfigOp, KeyHash, Meter, Micros, NanoUsd, PriceEntry, Rate,
+    CatalogEvent, ConfigEntity, ConfigEvent, ConfigOp, KeyHash, Meter, Micros, NanoUsd, PriceEntry,
+    Rate,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "os" => Sync::Os,
         _ => Sync::Group,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let budgets = Memory::new();
     runtime.block_on(budgets.open())?;
     let directory = Directory::new("UTC".parse()?, Quota::default());
@@ -42,7 +45,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     directory.apply(1, &event)?;
     let dir = Path::new(dir);
-    let options = Options { sync, ..Options::default() };
+    let options = Options {
+        sync,
+        ..Options::default()
+    };
     let gateway = Gateway::new(Parts {
         config: Arc::new(config(base)),
         directory,
@@ -77,11 +83,20 @@ fn config(base: &str) -> Config {
         organization: None,
         headers: Vec::new(),
         prices: Vec::new(),
-        limits: ModelLimits { max_output_tokens: Some(1_000), ..ModelLimits::default() },
-        timeouts: ModelTimeouts { total: Duration::from_secs(600), total_stream: Duration::from_secs(600) },
+        limits: ModelLimits {
+            max_output_tokens: Some(1_000),
+            ..ModelLimits::default()
+        },
+        timeouts: ModelTimeouts {
+            total: Duration::from_secs(600),
+            total_stream: Duration::from_secs(600),
+        },
         line: 0,
     };
-    Config { models: vec![entry], ..Config::default() }
+    Config {
+        models: vec![entry],
+        ..Config::default()
+    }
 }
 
 fn catalog() -> Result<Catalog, metering::Error> {
@@ -103,6 +118,10 @@ fn catalog() -> Result<Catalog, metering::Error> {
         max_output: Some(1_000),
         rates: vec![rate(Meter::InputText, 150), rate(Meter::OutputText, 600)],
     };
-    let event = CatalogEvent { event_time: Micros(0), actor: "bench".into(), entries: vec![entry] };
+    let event = CatalogEvent {
+        event_time: Micros(0),
+        actor: "bench".into(),
+        entries: vec![entry],
+    };
     Catalog::new().apply(1, &event)
 }

@@ -1,17 +1,18 @@
 //! `POST /v1/chat/completions`: the life of one call.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::IntoResponse;
 use budgets::Refusal;
 use bytes::{Bytes, BytesMut};
 use config::Dialect;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use schemas::{CacheKind, Outcome, Text};
 
 use crate::admit::{self, Admission, Origin};
@@ -19,28 +20,36 @@ use crate::auth::authenticate;
 use crate::headers::{self, Timing};
 use crate::models::{Group, Served};
 use crate::providers::{demo, openai};
-use crate::record::{Call, End};
+use crate::record::{Call, Closed, End, Settled};
+use crate::reply::Reply;
 use crate::request::ChatRequest;
 use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
+use crate::synced::Synced;
 use crate::upstream::{Answer, UpstreamError};
 use crate::usage::Reading;
 use crate::{Error, Gateway, Worker, relay, stream};
 
 /// Answers one call.
-pub async fn complete(State(worker): State<Arc<Worker>>, request: Request<Body>) -> Response<Body> {
+pub async fn complete<B>(worker: &Arc<Worker>, request: Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let flight = InFlight::enter(&worker.gateway);
     let call_id = sent_id(request.headers());
-    match run(&worker, request, flight).await {
+    match run(worker, request, flight).await {
         Ok(response) => response,
         Err(error) => refuse(&worker.gateway, error, call_id),
     }
 }
 
-async fn run(
+async fn run<B>(
     worker: &Arc<Worker>,
-    request: Request<Body>,
+    request: Request<B>,
     flight: InFlight,
-) -> Result<Response<Body>, Error> {
+) -> Result<Response<Reply>, Error>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let gateway = &worker.gateway;
     let (now, started) = (gateway.now(), Instant::now());
     let (head, body) = request.into_parts();
@@ -77,22 +86,25 @@ async fn run(
         _flight: flight,
     };
     match exchange.look_up(&request).await {
-        Some(Found::Hit(hit)) => return exchange.answer_from_cache(hit, request.stream).await,
+        // Boxed, as are refusals: their room is not taken from calls that need none of it.
+        Some(Found::Hit(hit)) => {
+            return Box::pin(exchange.answer_from_cache(hit, request.stream)).await;
+        }
         Some(Found::Miss(ticket)) => exchange.ticket = Some(ticket),
         Some(Found::Bypass(_)) | None => {}
     }
-    let answer = exchange.dispatch(&request, started + timeout).await?;
+    let mut answer = exchange.dispatch(&request, started + timeout).await?;
     if !answer.status.is_success() {
-        return Err(relay::refusal(exchange, answer).await);
+        return Err(Box::pin(relay::refusal(&mut exchange, &mut answer)).await);
     }
     if !request.stream {
-        return relay::plain(exchange, answer).await;
+        return relay::plain(&mut exchange, &mut answer).await;
     }
     if !is_event_stream(&answer.headers) {
         let error =
             UpstreamError::Malformed("a stream was asked for, and something else came".to_owned());
         let error = error.into_error(&exchange);
-        return Err(exchange.fail(error, Reading::default()).await);
+        return Err(Box::pin(exchange.fail(error, Reading::default())).await);
     }
     let show_usage = request.include_usage || gateway.config.server.always_include_stream_usage;
     Ok(stream::relay(exchange, answer, show_usage))
@@ -173,20 +185,33 @@ impl Exchange {
         }
     }
 
+    /// Closes the call and waits until that is durable.
+    ///
+    /// # Errors
+    /// The journal failed: the client must not get the answer.
+    pub async fn settle(&mut self, end: End) -> Result<Settled, Error> {
+        self.call.settle(end, &self.worker.syncs).await
+    }
+
+    /// Resolves when the record of a closed call is durable.
+    pub fn synced(&self, closed: Closed) -> Synced {
+        self.call.synced(closed, &self.worker.syncs)
+    }
+
     /// Ends the call without an answer. What it returns is what the client is told.
     pub async fn fail(&mut self, error: Error, reading: Reading) -> Error {
         self.failed();
-        match self.call.settle(End::failed(&error, reading)).await {
+        match self.settle(End::failed(&error, reading)).await {
             Ok(_) => error,
             Err(unrecorded) => unrecorded,
         }
     }
 
     async fn answer_from_cache(
-        mut self,
+        &mut self,
         hit: Hit,
         streamed: bool,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<Reply>, Error> {
         let mut reading = Reading::estimate(hit.input_tokens, hit.output_tokens);
         reading.estimated = false;
         let found = (hit.kind, hit.similarity);
@@ -195,7 +220,7 @@ impl Exchange {
             hit: Some((hit.kind, hit.similarity, hit.cost)),
             ..End::ok(reading, Some("stop".into()), None)
         };
-        let settled = self.call.settle(end).await?;
+        let settled = self.settle(end).await?;
         let mut response = Response::new(chunks(hit.chunks));
         let into = response.headers_mut();
         headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
@@ -295,9 +320,9 @@ impl Drop for InFlight {
 }
 
 /// Counts a refusal, and says it as the operator wants it said.
-fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Body> {
+fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Reply> {
     let by_budget = matches!(error, Error::Refused(Refusal::Budget { .. }));
-    let mut response = error.into_response();
+    let mut response = error.into_response().map(Reply::Routed);
     if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config.budgets.refusal_status) {
         *response.status_mut() = status;
     }
@@ -309,7 +334,10 @@ fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Bo
 }
 
 /// The whole body, if it is not too large.
-async fn read(body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Error> {
+async fn read<B>(mut body: B, headers: &HeaderMap, limit: u64) -> Result<Bytes, Error>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let too_large = || Error::BodyTooLarge { limit };
     let declared = headers
         .get(header::CONTENT_LENGTH)
@@ -317,7 +345,6 @@ async fn read(body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Erro
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let mut body = body;
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -411,12 +438,14 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-fn chunks(mut chunks: Vec<Bytes>) -> Body {
+fn chunks(mut chunks: Vec<Bytes>) -> Reply {
     if chunks.len() == 1 {
-        return Body::new(Full::new(chunks.remove(0)));
+        return Reply::Whole(chunks.remove(0));
     }
     let frames = chunks
         .into_iter()
-        .map(|chunk| Ok::<_, std::convert::Infallible>(http_body::Frame::data(chunk)));
-    Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+        .map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+    Reply::Routed(Body::new(StreamBody::new(futures_util::stream::iter(
+        frames,
+    ))))
 }

@@ -51,6 +51,8 @@ pub enum Error {
         "Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
     )]
     UnknownModel { model: String },
+    #[error("this route takes POST only")]
+    NotPost,
     #[error("{what} not found")]
     NotFound {
         what: Cow<'static, str>,
@@ -158,6 +160,7 @@ impl Error {
                 "invalid_request_error".into(),
                 Some("model"),
             ),
+            Self::NotPost => (S::METHOD_NOT_ALLOWED, "invalid_request_error".into(), None),
             Self::NotFound { param, .. } => {
                 (S::NOT_FOUND, "not_found_error".into(), param.as_deref())
             }

@@ -174,7 +174,7 @@ pub fn cost(into: &mut HeaderMap, call: &Call, settled: &Settled) {
 /// The cap that we set.
 pub fn output_cap(into: &mut HeaderMap, cap: Option<u64>) {
     if let Some(cap) = cap {
-        into.insert(OUTPUT_CAP.clone(), HeaderValue::from(cap));
+        into.insert(OUTPUT_CAP.clone(), number(cap));
     }
 }
 
@@ -236,14 +236,16 @@ fn limits(into: &mut HeaderMap, call: &Call, group: &Group) -> bool {
             return false;
         };
         let [key, ratelimit, remaining, resets] = names;
-        into.insert(key.clone(), HeaderValue::from(limit));
-        into.insert(ratelimit.clone(), HeaderValue::from(limit));
+        let limit = number(limit);
+        into.insert(key.clone(), limit.clone());
+        into.insert(ratelimit.clone(), limit);
         into.insert(resets.clone(), reset.clone());
         if let Some(left) = left {
-            into.insert(remaining.clone(), HeaderValue::from(left));
+            let left = number(left);
             if let Some(name) = per_model {
-                into.insert(name.clone(), HeaderValue::from(left));
+                into.insert(name.clone(), left.clone());
             }
+            into.insert(remaining.clone(), left);
         }
         true
     };
@@ -257,7 +259,17 @@ fn limits(into: &mut HeaderMap, call: &Call, group: &Group) -> bool {
 /// OpenAI's form: `12s`, never less than one.
 fn reset_in(micros: i64) -> HeaderValue {
     let seconds = micros.div_euclid(1_000_000).max(0) + 1;
-    HeaderValue::try_from(format!("{seconds}s")).unwrap_or(HeaderValue::from_static("60s"))
+    let mut text = Digits::default();
+    text.number(seconds.unsigned_abs());
+    text.push(b's');
+    text.value()
+}
+
+/// `HeaderValue::from` makes two allocations of it.
+fn number(number: u64) -> HeaderValue {
+    let mut text = Digits::default();
+    text.number(number);
+    text.value()
 }
 
 /// Milliseconds with three decimals.
@@ -298,14 +310,19 @@ impl Digits {
         }
     }
 
-    fn number(&mut self, number: u64) {
-        let mut unit = 1_u64;
-        while number / unit >= 10 {
-            unit *= 10;
+    fn number(&mut self, mut number: u64) {
+        let mut reversed = [0; 20];
+        let mut count = 0;
+        loop {
+            reversed[count] = b'0' + (number % 10) as u8;
+            number /= 10;
+            count += 1;
+            if number == 0 {
+                break;
+            }
         }
-        while unit > 0 {
-            self.push(b'0' + (number / unit % 10) as u8);
-            unit /= 10;
+        for digit in reversed[..count].iter().rev() {
+            self.push(*digit);
         }
     }
 

@@ -13,6 +13,7 @@ mod edit;
 pub mod error;
 mod headers;
 mod health;
+mod json;
 pub mod management;
 pub mod metrics;
 mod models;
@@ -20,12 +21,14 @@ mod providers;
 pub mod record;
 mod recovery;
 mod relay;
+mod reply;
 mod request;
 mod router;
 mod semantic_cache;
 mod serve;
 mod spend;
 mod stream;
+mod synced;
 mod upstream;
 mod usage;
 
@@ -170,6 +173,7 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     upstream: upstream::Upstream,
     copies: headers::Copies,
+    syncs: Arc<synced::Syncs>,
 }
 
 impl Worker {
@@ -178,6 +182,7 @@ impl Worker {
         Self {
             upstream: upstream::Upstream::new(&gateway.config.timeouts),
             copies: headers::Copies::default(),
+            syncs: Arc::default(),
             gateway,
         }
     }

@@ -15,6 +15,7 @@ use schemas::{
     StreamMark, Text, Topic, Usage,
 };
 
+use crate::synced::{Synced, Syncs};
 use crate::usage::Reading;
 use crate::{Error, Gateway, clock};
 
@@ -80,7 +81,7 @@ enum State {
 pub struct Call {
     gateway: Arc<Gateway>,
     /// Filled in as the call goes on.
-    usage: Usage,
+    usage: Box<Usage>,
     partition: Partition,
     slot: Slot,
     state: State,
@@ -151,7 +152,7 @@ impl Call {
             told: None,
             scopes,
             granted,
-            usage: Usage {
+            usage: Box::new(Usage {
                 event_time: admitted.event_time,
                 admitted_at: admitted.event_time,
                 request_id: admitted.request_id,
@@ -181,7 +182,7 @@ impl Call {
                 saved: NanoUsd::ZERO,
                 first_byte_us: None,
                 duration_us: 0,
-            },
+            }),
         })
     }
 
@@ -304,19 +305,23 @@ impl Call {
     ///
     /// # Errors
     /// As [`Call::close`], and when the sync fails.
-    pub async fn settle(&mut self, end: End) -> Result<Settled, Error> {
+    pub async fn settle(&mut self, end: End, syncs: &Arc<Syncs>) -> Result<Settled, Error> {
         let closed = self.close(end)?;
-        let durable = self.gateway.journal.durable(closed.position);
         let spends = self.finish(closed).await;
-        durable.await?;
+        self.synced(closed, syncs).await?;
         Ok(Settled {
             amount: closed.amount,
             spends,
         })
     }
 
+    /// Resolves when the record is durable.
+    pub fn synced(&self, closed: Closed, syncs: &Arc<Syncs>) -> Synced {
+        Synced::new(syncs, self.gateway.journal.durable(closed.position))
+    }
+
     #[must_use]
-    pub const fn usage(&self) -> &Usage {
+    pub fn usage(&self) -> &Usage {
         &self.usage
     }
 

@@ -1,21 +1,20 @@
 //! A plain answer: read whole, its usage recorded and durable, then passed on with its cost.
 
-use std::borrow::Cow;
+use std::ops::Range;
 use std::time::Instant;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use schemas::Text;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::Error;
 use crate::chat::Exchange;
 use crate::edit::Edits;
 use crate::headers::{self, Timing};
+use crate::json::{self, Broken, Member, Members};
 use crate::providers::openai;
 use crate::record::End;
+use crate::reply::Reply;
 use crate::semantic_cache::Complete;
 use crate::upstream::{Answer, UpstreamError};
 use crate::usage::{Reading, tokens_of_bytes};
@@ -25,45 +24,61 @@ const ANSWER_MAX: usize = 64 << 20;
 /// The largest error that is read.
 const ERROR_MAX: usize = 1 << 20;
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    service_tier: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    choices: Vec<Choice<'a>>,
+/// What an answer says of itself.
+#[derive(Default)]
+struct Told {
+    /// Where the value of `model` lies.
+    model: Option<Range<usize>>,
+    usage: Option<Reading>,
+    service_tier: Option<Text>,
+    finish: Option<Text>,
 }
 
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
+impl Told {
+    fn read(body: &[u8]) -> Result<Self, Broken> {
+        let mut told = Self::default();
+        for member in Members::of(body)? {
+            let Member { name, value, at } = member?;
+            match name {
+                b"model" => told.model = Some(at),
+                b"usage" => told.usage = Reading::openai(value),
+                b"service_tier" => told.service_tier = json::text(value).map(Text::from),
+                b"choices" => told.finish = finish_reason(value),
+                _ => {}
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// Of the first choice.
+fn finish_reason(choices: &[u8]) -> Option<Text> {
+    let first = choices.strip_prefix(b"[")?;
+    Members::of(first)
+        .ok()?
+        .map_while(Result::ok)
+        .find(|member| member.name == b"finish_reason")
+        .and_then(|member| json::text(member.value).map(Text::from))
 }
 
 /// Reads an answer and ends the call.
 ///
 /// # Errors
 /// The provider's error, a failure on the way, or a journal that did not take the record.
-pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Response<Body>, Error> {
+pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Response<Reply>, Error> {
     let body = match answer.collect(ANSWER_MAX).await {
         Ok(body) => body,
         Err(source) => {
             // It had begun to answer, so it charges.
             let reading = exchange.call.estimate(0);
-            return Err(exchange.fail(source.into_error(&exchange), reading).await);
+            return Err(exchange.fail(source.into_error(exchange), reading).await);
         }
     };
     let answered = Instant::now();
     exchange.call.first_byte();
-    let parsed = serde_json::from_slice::<Fields<'_>>(&body).map_err(|error| error.to_string());
-    // A list would be read as the fields in their order.
-    let object = body.trim_ascii_start().starts_with(b"{");
-    let fields = match parsed.and_then(|fields| if object { Ok(fields) } else { Err("no object".to_owned()) }) {
-        Ok(fields) => fields,
-        Err(error) => {
+    let told = match Told::read(&body) {
+        Ok(told) => told,
+        Err(broken) => {
             let json = answer
                 .headers
                 .get(header::CONTENT_TYPE)
@@ -74,28 +89,28 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
             } else {
                 Reading::default()
             };
-            let source = UpstreamError::Malformed(format!("no JSON: {error}"));
-            return Err(exchange.fail(source.into_error(&exchange), reading).await);
+            let source = UpstreamError::Malformed(format!("no JSON object (byte {})", broken.at));
+            return Err(exchange.fail(source.into_error(exchange), reading).await);
         }
     };
-    let reading = fields
-        .usage
-        .and_then(|raw| Reading::openai(raw.get().as_bytes()))
-        .unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(body.len() as u64)));
-    let finish = fields
-        .choices
-        .first()
-        .and_then(|choice| choice.finish_reason.as_deref())
-        .map(Text::from);
-    let tier = fields.service_tier.as_deref().map(Text::from);
+    let Told {
+        model,
+        usage,
+        service_tier,
+        finish,
+    } = told;
+    let reading =
+        usage.unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(body.len() as u64)));
     let complete = exchange.ticket.is_some() && finish.as_deref() == Some("stop");
     let tokens = (
         reading.meters.input_tokens(),
         reading.meters.output_tokens(),
     );
-    let sent = as_asked(&body, fields.model, &exchange.call.usage().model_requested);
+    let sent = as_asked(&body, model, &exchange.call.usage().model_requested);
 
-    let settled = exchange.call.settle(End::ok(reading, finish, tier)).await?;
+    let settled = exchange
+        .settle(End::ok(reading, finish, service_tier))
+        .await?;
     exchange.succeeded(answered);
     if complete {
         exchange.remember(Complete {
@@ -108,7 +123,7 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
             at: exchange.call.usage().admitted_at,
         });
     }
-    let mut response = Response::new(Body::from(sent));
+    let mut response = Response::new(Reply::Whole(sent));
     let into = response.headers_mut();
     let timing = Timing {
         started: exchange.call.started(),
@@ -125,7 +140,7 @@ pub async fn plain(mut exchange: Exchange, mut answer: Answer) -> Result<Respons
 }
 
 /// Reads a provider's refusal and ends the call: nothing was produced, so nothing is billed.
-pub async fn refusal(mut exchange: Exchange, mut answer: Answer) -> Error {
+pub async fn refusal(exchange: &mut Exchange, answer: &mut Answer) -> Error {
     let body = answer.collect(ERROR_MAX).await.unwrap_or_default();
     let mut error = openai::error(answer.status, &answer.headers, &body);
     if error.status.is_server_error() {
@@ -137,23 +152,15 @@ pub async fn refusal(mut exchange: Exchange, mut answer: Answer) -> Error {
 }
 
 /// The answer with the name that the client asked for in the place of the provider's.
-fn as_asked(body: &Bytes, model: Option<&RawValue>, requested: &str) -> Bytes {
-    let Some(raw) = model.map(RawValue::get) else {
+fn as_asked(body: &Bytes, model: Option<Range<usize>>, requested: &str) -> Bytes {
+    let Some(at) = model else {
         return body.clone();
     };
-    if raw
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        == Some(requested)
-    {
+    if json::text(&body[at.clone()]) == Some(requested) {
         return body.clone();
     }
-    let start = raw.as_ptr() as usize - body.as_ptr() as usize;
     let mut edits = Edits::default();
-    edits.replace(
-        start..start + raw.len(),
-        serde_json::to_string(requested).unwrap_or_default(),
-    );
+    edits.replace(at, serde_json::to_string(requested).unwrap_or_default());
     edits.apply(body)
 }
 

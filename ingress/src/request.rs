@@ -138,7 +138,10 @@ impl ChatRequest {
             });
         }
         // Only white space may precede the brace. A list would be read as the fields in their order.
-        let brace = body.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0);
+        let brace = body
+            .iter()
+            .position(|b| !b.is_ascii_whitespace())
+            .unwrap_or(0);
         let fields: Fields<'_> = serde_json::from_slice(&body).map_err(|e| malformed(&e))?;
         if body[brace] != b'{' {
             return Err(Error::BadRequest {

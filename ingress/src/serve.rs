@@ -16,12 +16,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tower_service::Service as _;
 
 use crate::{Error, Gateway, Worker, router};
 
 /// A client that has not sent its head by then is not going to.
 const HEADER_READ: Duration = Duration::from_secs(30);
+/// tokio interrupts its own wait, with a system call, for every new timer that is due before all others.
+/// One that is always due soon keeps the timers of calls from being that.
+const PULSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel keeps for us while a thread is busy.
 const BACKLOG: i32 = 4096;
 
@@ -156,14 +158,17 @@ async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiv
         }
     };
     let worker = Arc::new(Worker::new(gateway));
-    let router = router::routes(&worker);
+    let router = router::routes(&worker.gateway);
+    let syncs = worker.syncs.clone();
+    let dispatcher = tokio::spawn(async move { syncs.dispatch().await });
+    let mut pulse = tokio::time::interval(PULSE);
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), for_connections.clone()));
+                    connections.spawn(connection(stream, worker.clone(), router.clone(), for_connections.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors: those who wait stay in the backlog meanwhile.
@@ -172,6 +177,7 @@ async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiv
                 }
             },
             Some(_) = connections.join_next() => {}
+            _ = pulse.tick() => {}
             _ = stopped.wait_for(|stop| *stop != Stop::No) => break,
         }
     }
@@ -182,14 +188,22 @@ async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiv
     }
     // Dropping what is left closes its calls.
     connections.shutdown().await;
+    dispatcher.abort();
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<Stop>) {
+async fn connection(
+    stream: TcpStream,
+    worker: Arc<Worker>,
+    routes: Router,
+    mut stopped: watch::Receiver<Stop>,
+) {
     // Without it every small write may wait 40 ms for the client's acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request: Request<Incoming>| router.clone().call(request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        router::answer(worker.clone(), routes.clone(), request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ)
@@ -201,6 +215,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
         let _ = stopped.wait_for(|stop| *stop != Stop::No).await;
     };
     tokio::select! {
+        biased;
         // Errors here are clients that went away or never spoke HTTP.
         _ = serving.as_mut() => return,
         () = gently => serving.as_mut().graceful_shutdown(),

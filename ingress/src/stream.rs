@@ -7,21 +7,20 @@
 mod assemble;
 mod scan;
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
-use http_body::Frame;
 
 use crate::chat::Exchange;
 use crate::headers::Timing;
 use crate::record::End;
+use crate::reply::Reply;
 use crate::semantic_cache::Complete;
+use crate::synced::Synced;
 use crate::upstream::{Answer, UpstreamError};
 use crate::{Error, providers::openai};
 use scan::{Out, Scanner};
@@ -40,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// Begins to relay.
-pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Response<Body> {
+pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Response<Reply> {
     exchange.call.first_byte();
     let answered = Instant::now();
     let scanner = Scanner::new(&exchange.call.usage().model_requested, show_usage);
@@ -65,12 +64,13 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
         marked: answered,
         marked_tokens: 0,
     };
-    let mut response = Response::new(Body::new(relay));
+    let mut response = Response::new(Reply::Stream(Box::new(relay)));
     *response.headers_mut() = headers;
     response
 }
 
-struct Relay {
+/// A stream on its way to a client.
+pub struct Relay {
     exchange: Exchange,
     answer: Answer,
     scanner: Scanner,
@@ -82,13 +82,11 @@ struct Relay {
     marked_tokens: u64,
 }
 
-type Recorded = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
 enum Stage {
     Relaying,
     /// USAGE is written; `last` goes out when it is durable.
     Closing {
-        recorded: Recorded,
+        recorded: Synced,
         last: Bytes,
     },
     /// One more frame, then the end.
@@ -96,50 +94,45 @@ enum Stage {
     Ended,
 }
 
-impl http_body::Body for Relay {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
+impl Relay {
+    /// The next bytes to send; `None` at the end.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            match &mut this.stage {
+            match &mut self.stage {
                 Stage::Relaying => {
-                    let out = ready!(this.poll_relay(cx));
+                    let out = ready!(self.poll_relay(cx));
                     if !out.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                        return Poll::Ready(Some(out));
                     }
                 }
                 Stage::Closing { recorded, last } => {
                     // What follows the end is read meanwhile, so that the connection can be used again.
-                    let _ = this.answer.poll_drain(cx);
-                    let last = match ready!(recorded.as_mut().poll(cx)) {
+                    let _ = self.answer.poll_drain(cx);
+                    let last = match ready!(Pin::new(recorded).poll(cx)) {
                         Ok(()) => std::mem::take(last),
                         // The client must not take an unbilled answer for a complete one.
-                        Err(error) => error.frame(),
+                        Err(error) => Error::from(error).frame(),
                     };
-                    this.let_go();
-                    this.stage = Stage::Last(last);
+                    self.let_go();
+                    self.stage = Stage::Last(last);
                 }
                 Stage::Last(last) => {
                     let last = std::mem::take(last);
-                    this.stage = Stage::Ended;
-                    return Poll::Ready(Some(Ok(Frame::data(last))));
+                    self.stage = Stage::Ended;
+                    if !last.is_empty() {
+                        return Poll::Ready(Some(last));
+                    }
                 }
                 Stage::Ended => return Poll::Ready(None),
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended)
     }
-}
 
-impl Relay {
     /// Whatever has arrived. Empty when the stage has changed.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let mut out = Out::default();
@@ -295,11 +288,8 @@ impl Relay {
                     .await;
             }
         });
-        let durable = gateway.journal.durable(closed.position);
-        self.stage = Stage::Closing {
-            recorded: Box::pin(async move { durable.await.map_err(Error::from) }),
-            last,
-        };
+        let recorded = self.exchange.synced(closed);
+        self.stage = Stage::Closing { recorded, last };
     }
 }
 

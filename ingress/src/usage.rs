@@ -5,7 +5,8 @@
 //! DeepSeek: <https://api-docs.deepseek.com/api/create-chat-completion>.
 
 use schemas::{Meter, Meters};
-use serde::Deserialize;
+
+use crate::json::{self, Member, Members};
 
 /// Bytes of text that make about one token, for estimates only; never for a bound.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -22,75 +23,120 @@ pub struct Reading {
     pub raw: Vec<u8>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Object {
-    prompt_tokens: Option<i64>,
-    completion_tokens: Option<i64>,
-    total_tokens: Option<i64>,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
-    prompt_cache_hit_tokens: Option<i64>,
+/// The counts of a usage object, as told; absent is `None`.
+#[derive(Default)]
+struct Counts {
+    prompt: Option<i64>,
+    completion: Option<i64>,
+    total: Option<i64>,
+    cached: Option<i64>,
+    cache_write: Option<i64>,
+    audio_in: Option<i64>,
+    image_in: Option<i64>,
+    video_in: Option<i64>,
+    reasoning: Option<i64>,
+    audio_out: Option<i64>,
+    image_out: Option<i64>,
+    /// A count that is no whole number.
+    odd: bool,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct PromptDetails {
-    cached_tokens: Option<i64>,
-    audio_tokens: Option<i64>,
-    image_tokens: Option<i64>,
-    video_tokens: Option<i64>,
-    cache_creation_tokens: Option<i64>,
-    cache_write_tokens: Option<i64>,
-}
+impl Counts {
+    fn read(raw: &[u8]) -> Option<Self> {
+        let mut counts = Self::default();
+        let mut cache_hit = None;
+        for member in Members::of(raw).ok()? {
+            let Member { name, value, .. } = member.ok()?;
+            match name {
+                b"prompt_tokens" => counts.prompt = counts.count(value),
+                b"completion_tokens" => counts.completion = counts.count(value),
+                b"total_tokens" => counts.total = counts.count(value),
+                // DeepSeek's; it may stand beside `prompt_tokens_details` and then says the same.
+                b"prompt_cache_hit_tokens" => cache_hit = counts.count(value),
+                b"prompt_tokens_details" => counts.details(value, Self::prompt_detail)?,
+                b"completion_tokens_details" => counts.details(value, Self::completion_detail)?,
+                _ => {}
+            }
+        }
+        counts.cached = counts.cached.or(cache_hit);
+        Some(counts)
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct CompletionDetails {
-    reasoning_tokens: Option<i64>,
-    audio_tokens: Option<i64>,
-    image_tokens: Option<i64>,
+    fn details(&mut self, value: &[u8], of: fn(&mut Self, &[u8], Option<i64>)) -> Option<()> {
+        if value == b"null" {
+            return Some(());
+        }
+        for member in Members::of(value).ok()? {
+            let Member { name, value, .. } = member.ok()?;
+            let count = self.count(value);
+            of(self, name, count);
+        }
+        Some(())
+    }
+
+    fn prompt_detail(&mut self, name: &[u8], count: Option<i64>) {
+        match name {
+            b"cached_tokens" => self.cached = count,
+            b"cache_creation_tokens" | b"cache_write_tokens" => self.cache_write = count,
+            b"audio_tokens" => self.audio_in = count,
+            b"image_tokens" => self.image_in = count,
+            b"video_tokens" => self.video_in = count,
+            _ => {}
+        }
+    }
+
+    fn completion_detail(&mut self, name: &[u8], count: Option<i64>) {
+        match name {
+            b"reasoning_tokens" => self.reasoning = count,
+            b"audio_tokens" => self.audio_out = count,
+            b"image_tokens" => self.image_out = count,
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, value: &[u8]) -> Option<i64> {
+        let count = json::integer(value);
+        // Other values than numbers may stand among details.
+        self.odd |= count.is_none()
+            && value
+                .first()
+                .is_some_and(|b| b.is_ascii_digit() || *b == b'-');
+        count
+    }
 }
 
 impl Reading {
     /// Reads an object of OpenAI's shape; `None` when it is not one or counts nothing.
     #[must_use]
     pub fn openai(raw: &[u8]) -> Option<Self> {
-        // A list would be read as the fields in their order.
-        let object: Object = serde_json::from_slice(raw).ok().filter(|_| raw.starts_with(b"{"))?;
-        let (prompt, completion) = (object.prompt_tokens, object.completion_tokens);
-        if prompt.is_none() && completion.is_none() {
+        let counts = Counts::read(raw)?;
+        if counts.prompt.is_none() && counts.completion.is_none() {
             return None;
         }
         let mut reading = Self {
             raw: raw.to_vec(),
+            mismatch: counts.odd,
             ..Self::default()
         };
-        let input = object.prompt_tokens_details.unwrap_or_default();
-        let output = object.completion_tokens_details.unwrap_or_default();
-        let prompt = reading.natural(prompt);
-        let completion = reading.natural(completion);
-        let reasoning = reading.natural(output.reasoning_tokens);
-        let cached = input.cached_tokens.or(object.prompt_cache_hit_tokens);
+        let prompt = reading.natural(counts.prompt);
+        let completion = reading.natural(counts.completion);
+        let reasoning = reading.natural(counts.reasoning);
         reading.split(
             prompt,
             Meter::InputText,
             [
-                (Meter::InputCacheRead, cached),
-                (
-                    Meter::InputCacheWrite5m,
-                    input.cache_creation_tokens.or(input.cache_write_tokens),
-                ),
-                (Meter::InputAudio, input.audio_tokens),
-                (Meter::InputImage, input.image_tokens),
-                (Meter::InputVideo, input.video_tokens),
+                (Meter::InputCacheRead, counts.cached),
+                (Meter::InputCacheWrite5m, counts.cache_write),
+                (Meter::InputAudio, counts.audio_in),
+                (Meter::InputImage, counts.image_in),
+                (Meter::InputVideo, counts.video_in),
             ],
         );
         let spoken = [
-            (Meter::OutputAudio, output.audio_tokens),
-            (Meter::OutputImage, output.image_tokens),
+            (Meter::OutputAudio, counts.audio_out),
+            (Meter::OutputImage, counts.image_out),
         ];
-        let told = object.total_tokens.unwrap_or(prompt + completion);
+        let told = counts.total.unwrap_or(prompt + completion);
         // xAI and Gemini count reasoning beside `completion_tokens`: their total says so.
         if reasoning > 0 && told == prompt + completion + reasoning {
             reading.meters.add(Meter::OutputReasoning, reasoning);

@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 use schemas::Text;
-use serde_json::value::RawValue;
 
+use crate::json;
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
@@ -337,8 +337,7 @@ fn text_at(data: &[u8], at: usize) -> Option<&str> {
 }
 
 fn object_at(data: &[u8], at: usize) -> Option<&[u8]> {
-    let mut values = serde_json::Deserializer::from_slice(data.get(at..)?).into_iter::<&RawValue>();
-    values.next()?.ok().map(|raw| raw.get().as_bytes())
+    json::value_end(data, at).ok().map(|end| &data[at..end])
 }
 
 fn is_empty_array(data: &[u8]) -> bool {

@@ -28,9 +28,12 @@ pub const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Idle connections to one peer.
 const IDLE_EACH: usize = 256;
 
-/// A connection and its worker.
+/// A connection and its worker. Boxed: it goes from hand to hand with every call.
+pub type Conn = Box<Connected>;
+
+/// See [`Conn`].
 #[derive(Debug)]
-pub struct Conn {
+pub struct Connected {
     sender: SendRequest<Full<Bytes>>,
     driver: Connection<TokioIo<TcpStream>, Full<Bytes>>,
     /// The driver has ended: it must not be polled again.
@@ -38,7 +41,7 @@ pub struct Conn {
     used: Instant,
 }
 
-impl Conn {
+impl Connected {
     pub const fn is_ended(&self) -> bool {
         self.ended
     }
@@ -147,12 +150,12 @@ async fn open(peer: &Peer) -> Result<Conn, UpstreamError> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|e| UpstreamError::of_hyper(&e))?;
-    Ok(Conn {
+    Ok(Box::new(Connected {
         sender,
         driver,
         ended: false,
         used: Instant::now(),
-    })
+    }))
 }
 
 type Unsent = (hyper::Error, Option<Request<Full<Bytes>>>);

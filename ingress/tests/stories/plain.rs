@@ -9,8 +9,15 @@ use crate::world::{INPUT, MASTER, OUTPUT, World, bill, request};
 #[tokio::test]
 async fn a_call_is_answered_recorded_and_told_its_cost() {
     let world = World::start().await;
-    let key = world.key(json!({ "key_alias": "alice", "max_budget": 1, "rpm_limit": 10 })).await;
-    let told = world.chat(&key, json!({ "max_tokens": 5, "user": "eve", "metadata": { "tags": ["a"] } })).await;
+    let key = world
+        .key(json!({ "key_alias": "alice", "max_budget": 1, "rpm_limit": 10 }))
+        .await;
+    let told = world
+        .chat(
+            &key,
+            json!({ "max_tokens": 5, "user": "eve", "metadata": { "tags": ["a"] } }),
+        )
+        .await;
     assert_eq!(told.status, 200, "{}", told.text);
     let cost = NanoUsd(10 * INPUT + 5 * OUTPUT);
     assert_eq!(told.header("x-litellm-response-cost"), cost.to_string());
@@ -22,23 +29,39 @@ async fn a_call_is_answered_recorded_and_told_its_cost() {
     assert_eq!(told.header("x-ratelimit-remaining-requests"), "9");
     assert_eq!(told.header("x-litellm-key-remaining-requests-one"), "9");
     assert_eq!(told.header("llm_provider-x-request-id"), "up-77");
-    assert_eq!(told.header("x-tollgate-output-cap"), "", "the client's own cap stands");
+    assert_eq!(
+        told.header("x-tollgate-output-cap"),
+        "",
+        "the client's own cap stands"
+    );
     assert_eq!(told.json()["model"], "one", "the name that was asked for");
 
     let (admits, usages) = world.events();
     let (admit, usage) = (&admits[0], &usages[0]);
-    assert_eq!(told.header("x-litellm-call-id"), usage.request_id.to_string());
-    assert_eq!((usage.outcome, usage.status, usage.last), (Outcome::Ok, 200, true));
+    assert_eq!(
+        told.header("x-litellm-call-id"),
+        usage.request_id.to_string()
+    );
+    assert_eq!(
+        (usage.outcome, usage.status, usage.last),
+        (Outcome::Ok, 200, true)
+    );
     assert_eq!(bill(usage), cost);
     assert!(admit.hold >= cost, "the worst case was held");
     assert_eq!(usage.hold, admit.hold);
     assert_eq!(usage.attribution.end_user.as_deref(), Some("eve"));
     assert_eq!(usage.attribution.tags.len(), 1);
     assert_eq!(usage.finish_reason.as_deref(), Some("stop"));
-    assert_eq!(usage.provider_usage.0, br#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}"#);
+    assert_eq!(
+        usage.provider_usage.0,
+        br#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}"#
+    );
 
     let again = world.chat(&key, json!({ "max_tokens": 5 })).await;
-    assert_eq!(again.header("x-litellm-key-spend"), NanoUsd(2 * cost.0).to_string());
+    assert_eq!(
+        again.header("x-litellm-key-spend"),
+        NanoUsd(2 * cost.0).to_string()
+    );
     world.stop().await;
 }
 
@@ -51,12 +74,21 @@ async fn a_body_goes_out_as_it_came_but_for_the_name() {
         let told = world.post(MASTER, odd.replace("NAME", name)).await;
         assert_eq!(told.status, 200, "{}", told.text);
         assert_eq!(told.json()["model"], name);
-        assert_eq!(world.provider.bodies().pop().unwrap(), odd.replace("NAME", upstream));
+        assert_eq!(
+            world.provider.bodies().pop().unwrap(),
+            odd.replace("NAME", upstream)
+        );
     }
     let head = world.provider.heads().pop().unwrap().to_ascii_lowercase();
-    assert!(head.contains("authorization: bearer sk-upstream-secret"), "{head}");
+    assert!(
+        head.contains("authorization: bearer sk-upstream-secret"),
+        "{head}"
+    );
     assert!(!head.contains(MASTER), "the client's key stays here");
-    assert!(world.provider.connections() <= 2, "connections are used again");
+    assert!(
+        world.provider.connections() <= 2,
+        "connections are used again"
+    );
 }
 
 /// Members that are meant for the gateway stay here.
@@ -64,7 +96,10 @@ async fn a_body_goes_out_as_it_came_but_for_the_name() {
 async fn our_own_members_are_taken_out() {
     let world = World::start().await;
     let told = world
-        .chat(MASTER, json!({ "cache": { "no-cache": true }, "metadata": { "tags": ["t"], "trace": "x" } }))
+        .chat(
+            MASTER,
+            json!({ "cache": { "no-cache": true }, "metadata": { "tags": ["t"], "trace": "x" } }),
+        )
         .await;
     assert_eq!(told.status, 200, "{}", told.text);
     let sent: Value = serde_json::from_str(&world.provider.bodies()[0]).unwrap();
@@ -78,47 +113,99 @@ async fn the_providers_refusal_is_passed_on_and_costs_nothing() {
     let world = World::start().await;
     let key = world.key(json!({ "max_budget": 1 })).await;
     let error = r#"{"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
-    world.provider.script(whole("400 Bad Request", "application/json", "", error));
+    world
+        .provider
+        .script(whole("400 Bad Request", "application/json", "", error));
     let told = world.chat(&key, json!({})).await;
-    assert_eq!((told.status, &told.json()["error"]), (400, &serde_json::from_str::<Value>(error).unwrap()["error"]));
+    assert_eq!(
+        (told.status, &told.json()["error"]),
+        (400, &serde_json::from_str::<Value>(error).unwrap()["error"])
+    );
 
-    world.provider.script(whole("429 Too Many Requests", "application/json", "retry-after: 7\r\n", "{\"error\":\"slow\"}"));
+    world.provider.script(whole(
+        "429 Too Many Requests",
+        "application/json",
+        "retry-after: 7\r\n",
+        "{\"error\":\"slow\"}",
+    ));
     let told = world.chat(&key, json!({})).await;
-    assert_eq!((told.status, told.header("retry-after"), told.message().as_str()), (429, "7", "slow"));
+    assert_eq!(
+        (
+            told.status,
+            told.header("retry-after"),
+            told.message().as_str()
+        ),
+        (429, "7", "slow")
+    );
 
-    world.provider.script(whole("500 Oops", "text/html", "", "<b>down</b>"));
+    world
+        .provider
+        .script(whole("500 Oops", "text/html", "", "<b>down</b>"));
     let told = world.chat(&key, json!({ "stream": true })).await;
     assert_eq!(told.status, 500);
-    assert!(told.message().starts_with("OpenAIException - "), "{}", told.text);
+    assert!(
+        told.message().starts_with("OpenAIException - "),
+        "{}",
+        told.text
+    );
 
     world.provider.script(vec![Step::Cut]);
     let told = world.chat(&key, json!({})).await;
     assert_eq!(told.status, 503, "{}", told.text);
 
-    world.provider.script(whole("307 Elsewhere", "text/plain", "location: http://evil.example/\r\n", ""));
-    assert_eq!(world.chat(&key, json!({})).await.status, 502, "redirects are not followed");
+    world.provider.script(whole(
+        "307 Elsewhere",
+        "text/plain",
+        "location: http://evil.example/\r\n",
+        "",
+    ));
+    assert_eq!(
+        world.chat(&key, json!({})).await.status,
+        502,
+        "redirects are not followed"
+    );
 
     let usages = world.ended(5).await;
     assert!(usages.iter().all(|usage| usage.outcome == Outcome::Error));
-    assert!(usages.iter().filter(|usage| usage.status != 503).all(|usage| bill(usage) == NanoUsd::ZERO));
-    assert_eq!(usages[0].error_code.as_deref(), Some("context_length_exceeded"));
+    assert!(
+        usages
+            .iter()
+            .filter(|usage| usage.status != 503)
+            .all(|usage| bill(usage) == NanoUsd::ZERO)
+    );
+    assert_eq!(
+        usages[0].error_code.as_deref(),
+        Some("context_length_exceeded")
+    );
     let stats = world.gateway.budgets.stats();
     assert_eq!(stats.open, 0, "no hold is left open");
 }
 
 #[tokio::test]
 async fn a_provider_that_is_not_there_is_named_without_its_address() {
-    let world = World::with(|config| config.models[0].api_base = "http://user:hunter2@127.0.0.1:1/v1".to_owned()).await;
+    let world = World::with(|config| {
+        config.models[0].api_base = "http://user:hunter2@127.0.0.1:1/v1".to_owned()
+    })
+    .await;
     let told = world.chat(MASTER, json!({})).await;
     assert_eq!(told.status, 503, "{}", told.text);
-    assert!(!told.text.contains("hunter2") && !told.text.contains("sk-upstream"), "{}", told.text);
+    assert!(
+        !told.text.contains("hunter2") && !told.text.contains("sk-upstream"),
+        "{}",
+        told.text
+    );
     assert_eq!(bill(&world.ended(1).await[0]), NanoUsd::ZERO);
 }
 
 #[tokio::test]
 async fn missing_usage_is_estimated_and_flagged() {
     let world = World::start().await;
-    world.provider.script(whole("200 OK", "application/json", "", &completion("up-1", "")));
+    world.provider.script(whole(
+        "200 OK",
+        "application/json",
+        "",
+        &completion("up-1", ""),
+    ));
     assert_eq!(world.chat(MASTER, json!({})).await.status, 200);
     let usage = &world.ended(1).await[0];
     assert!(usage.estimated && bill(usage) > NanoUsd::ZERO);
@@ -126,11 +213,22 @@ async fn missing_usage_is_estimated_and_flagged() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
-    let world = World::with(|config| config.models[0].timeouts.total = std::time::Duration::from_millis(200)).await;
+    let world = World::with(|config| {
+        config.models[0].timeouts.total = std::time::Duration::from_millis(200)
+    })
+    .await;
     world.provider.script(vec![Step::Stall]);
     let told = world.chat(MASTER, json!({})).await;
-    assert_eq!((told.status, told.json()["error"]["type"].as_str()), (408, Some("timeout_error")), "{}", told.text);
-    assert!(world.ended(1).await[0].estimated, "it may have worked on it");
+    assert_eq!(
+        (told.status, told.json()["error"]["type"].as_str()),
+        (408, Some("timeout_error")),
+        "{}",
+        told.text
+    );
+    assert!(
+        world.ended(1).await[0].estimated,
+        "it may have worked on it"
+    );
 }
 
 #[tokio::test]
@@ -142,8 +240,16 @@ async fn bad_input_is_told_what_is_wrong() {
         ("{\"messages\":[]}".to_owned(), 400, "'model'"),
         ("{\"model\":\"one\"}".to_owned(), 400, "'messages'"),
         (request(json!({ "stream": 1 })).to_string(), 400, "'stream'"),
-        (request(json!({ "model": "nope" })).to_string(), 400, "Invalid model name passed in model=nope"),
-        (request(json!({ "x": "y".repeat(3_000) })).to_string(), 413, "2000 bytes"),
+        (
+            request(json!({ "model": "nope" })).to_string(),
+            400,
+            "Invalid model name passed in model=nope",
+        ),
+        (
+            request(json!({ "x": "y".repeat(3_000) })).to_string(),
+            413,
+            "2000 bytes",
+        ),
     ];
     for (body, status, text) in table {
         let told = world.post(MASTER, body.clone()).await;
@@ -152,13 +258,22 @@ async fn bad_input_is_told_what_is_wrong() {
         assert_eq!(told.json()["error"]["code"], status.to_string());
     }
     let told = world.post("sk-nobody-knows-this", "{}").await;
-    assert_eq!((told.status, told.json()["error"]["type"].as_str()), (401, Some("token_not_found_in_db")));
+    assert_eq!(
+        (told.status, told.json()["error"]["type"].as_str()),
+        (401, Some("token_not_found_in_db"))
+    );
     let key = world.key(json!({ "models": ["up-2"] })).await;
     let told = world.chat(&key, json!({})).await;
-    assert_eq!((told.status, told.json()["error"]["type"].as_str()), (403, Some("key_model_access_denied")));
+    assert_eq!(
+        (told.status, told.json()["error"]["type"].as_str()),
+        (403, Some("key_model_access_denied"))
+    );
     assert_eq!(world.get("/nowhere").await.status, 404);
     let (admits, usages) = world.events();
-    assert!(admits.is_empty() && usages.is_empty(), "nothing of this was admitted");
+    assert!(
+        admits.is_empty() && usages.is_empty(),
+        "nothing of this was admitted"
+    );
     assert!(world.provider.bodies().is_empty());
 }
 
@@ -166,8 +281,16 @@ async fn bad_input_is_told_what_is_wrong() {
 async fn models_health_and_metrics_are_there() {
     let world = World::start().await;
     let models = world.get("/v1/models").await.json();
-    let names: Vec<&str> = models["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
-    assert_eq!(names, ["one", "up-2", "unpriced", "wild/*", "tollgate/demo"]);
+    let names: Vec<&str> = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["one", "up-2", "unpriced", "wild/*", "tollgate/demo"]
+    );
     assert_eq!(world.get("/health/liveliness").await.text, "\"I'm alive!\"");
     assert_eq!(world.get("/health/readiness").await.status, 200);
     assert_eq!(world.chat(MASTER, json!({})).await.status, 200);
@@ -181,16 +304,24 @@ async fn models_health_and_metrics_are_there() {
         "tollgate_calls_closed_total{outcome=\"ok\"} 1",
         "tollgate_open_calls 0",
     ] {
-        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+        assert!(
+            metrics.lines().any(|l| l == line),
+            "{line} is not in\n{metrics}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let world = World::start().await;
-    let again = ingress::start(world.gateway.clone(), world.address(), 2).err().unwrap();
+    let again = ingress::start(world.gateway.clone(), world.address(), 2)
+        .err()
+        .unwrap();
     let message = again.to_string();
-    assert!(message.contains(&world.address().to_string()) && message.contains("in use"), "{message}");
+    assert!(
+        message.contains(&world.address().to_string()) && message.contains("in use"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -205,7 +336,12 @@ async fn the_demo_says_the_same_plain_and_streamed() {
     let plain = world.post(MASTER, demo(json!({ "n": 2 }))).await;
     assert_eq!(plain.status, 200, "{}", plain.text);
     let plain = plain.json();
-    let stream = world.post(MASTER, demo(json!({ "n": 2, "stream": true, "stream_options": { "include_usage": true } }))).await;
+    let stream = world
+        .post(
+            MASTER,
+            demo(json!({ "n": 2, "stream": true, "stream_options": { "include_usage": true } })),
+        )
+        .await;
     assert!(stream.is_done());
     let frames = stream.frames();
     assert_eq!(frames.last().unwrap()["usage"], plain["usage"]);
@@ -218,13 +354,33 @@ async fn the_demo_says_the_same_plain_and_streamed() {
             .collect();
         assert_eq!(plain["choices"][index]["message"]["content"], text.as_str());
     }
-    let short = world.post(MASTER, demo(json!({ "max_tokens": 6 }))).await.json();
+    let short = world
+        .post(MASTER, demo(json!({ "max_tokens": 6 })))
+        .await
+        .json();
     assert_eq!(short["choices"][0]["finish_reason"], "length");
     let tools = json!([{ "type": "function", "function": { "name": "look_up", "parameters": { "type": "object", "properties": { "city": { "type": "string" } } } } }]);
-    let called = world.post(MASTER, demo(json!({ "tools": tools, "tool_choice": "required" }))).await.json();
+    let called = world
+        .post(
+            MASTER,
+            demo(json!({ "tools": tools, "tool_choice": "required" })),
+        )
+        .await
+        .json();
     assert_eq!(called["choices"][0]["finish_reason"], "tool_calls");
-    assert_eq!(called["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], "{\"city\":\"demo\"}");
+    assert_eq!(
+        called["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"],
+        "{\"city\":\"demo\"}"
+    );
     let usages = world.ended(4).await;
-    assert_eq!(bill(&usages[0]), bill(&usages[1]), "plain and streamed cost the same");
-    assert!(usages.iter().all(|usage| !usage.mismatch && !usage.estimated));
+    assert_eq!(
+        bill(&usages[0]),
+        bill(&usages[1]),
+        "plain and streamed cost the same"
+    );
+    assert!(
+        usages
+            .iter()
+            .all(|usage| !usage.mismatch && !usage.estimated)
+    );
 }

@@ -50,14 +50,21 @@ pub fn completion(model: &str, usage: &str) -> String {
     )
 }
 
-pub const USAGE: &str = ",\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15}";
+pub const USAGE: &str =
+    ",\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15}";
 
 /// A plain answer: 10 tokens in, 5 out.
 pub fn plain(model: &str) -> Vec<Step> {
-    whole("200 OK", "application/json", "x-request-id: up-77\r\nx-ratelimit-limit-requests: 5000\r\n", &completion(model, USAGE))
+    whole(
+        "200 OK",
+        "application/json",
+        "x-request-id: up-77\r\nx-ratelimit-limit-requests: 5000\r\n",
+        &completion(model, USAGE),
+    )
 }
 
-pub const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+pub const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 pub fn frame(model: &str, delta: &str, finish: &str) -> String {
     format!(
@@ -67,7 +74,9 @@ pub fn frame(model: &str, delta: &str, finish: &str) -> String {
 }
 
 pub fn usage_frame(model: &str) -> String {
-    format!("data: {{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"{model}\",\"choices\":[]{USAGE}}}\n\n")
+    format!(
+        "data: {{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"{model}\",\"choices\":[]{USAGE}}}\n\n"
+    )
 }
 
 /// As one chunk of a chunked body.
@@ -83,9 +92,19 @@ pub fn last_chunk() -> Step {
 pub fn tokens(model: &str, count: usize) -> Vec<Step> {
     let mut steps = vec![
         Step::Send(STREAM_HEAD.as_bytes().to_vec()),
-        chunk(&frame(model, "{\"role\":\"assistant\",\"content\":\"\"}", "null")),
+        chunk(&frame(
+            model,
+            "{\"role\":\"assistant\",\"content\":\"\"}",
+            "null",
+        )),
     ];
-    steps.extend((0..count).map(|at| chunk(&frame(model, &format!("{{\"content\":\"w{at} \"}}"), "null"))));
+    steps.extend((0..count).map(|at| {
+        chunk(&frame(
+            model,
+            &format!("{{\"content\":\"w{at} \"}}"),
+            "null",
+        ))
+    }));
     steps
 }
 
@@ -103,7 +122,10 @@ impl Provider {
     pub async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let books = Arc::new(Mutex::new(Books { script: plain("up-1"), ..Books::default() }));
+        let books = Arc::new(Mutex::new(Books {
+            script: plain("up-1"),
+            ..Books::default()
+        }));
         let shared = books.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -112,7 +134,11 @@ impl Provider {
                 connections.spawn(serve(stream, shared.clone()));
             }
         });
-        Self { address, books, task }
+        Self {
+            address,
+            books,
+            task,
+        }
     }
 
     pub fn base(&self) -> String {
@@ -125,7 +151,11 @@ impl Provider {
 
     pub fn bodies(&self) -> Vec<String> {
         let books = self.books.lock();
-        books.bodies.iter().map(|body| String::from_utf8(body.clone()).unwrap()).collect()
+        books
+            .bodies
+            .iter()
+            .map(|body| String::from_utf8(body.clone()).unwrap())
+            .collect()
     }
 
     pub fn heads(&self) -> Vec<String> {
@@ -174,7 +204,10 @@ async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>) {
 
 async fn closed(stream: &mut TcpStream, within: Duration) -> bool {
     let mut byte = [0];
-    matches!(tokio::time::timeout(within, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+    matches!(
+        tokio::time::timeout(within, stream.read(&mut byte)).await,
+        Ok(Ok(0) | Err(_))
+    )
 }
 
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
@@ -183,7 +216,11 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, V
             let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
             let length = head
                 .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+                .find_map(|line| {
+                    line.to_ascii_lowercase()
+                        .strip_prefix("content-length: ")
+                        .map(str::to_owned)
+                })
                 .map_or(0, |length| length.parse().unwrap());
             if buffer.len() >= end + 4 + length {
                 let rest = buffer.split_off(end + 4 + length);

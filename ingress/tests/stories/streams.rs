@@ -6,7 +6,9 @@ use futures_util::StreamExt;
 use schemas::{Meter, NanoUsd, Outcome};
 use serde_json::{Value, json};
 
-use crate::provider::{STREAM_HEAD, Step, chunk, frame, last_chunk, plain, stream, tokens, usage_frame};
+use crate::provider::{
+    STREAM_HEAD, Step, chunk, frame, last_chunk, plain, stream, tokens, usage_frame,
+};
 use crate::world::{INPUT, MASTER, OUTPUT, World, bill, request};
 
 #[tokio::test]
@@ -17,7 +19,10 @@ async fn a_stream_costs_what_the_plain_answer_costs() {
     world.chat(&key, json!({})).await;
     world.provider.script(stream("up-1"));
     let told = world.chat(&key, json!({ "stream": true })).await;
-    assert_eq!((told.status, told.header("content-type")), (200, "text/event-stream; charset=utf-8"));
+    assert_eq!(
+        (told.status, told.header("content-type")),
+        (200, "text/event-stream; charset=utf-8")
+    );
     assert!(told.is_done(), "{}", told.text);
     let usages = world.ended(2).await;
     assert_eq!(bill(&usages[0]), NanoUsd(10 * INPUT + 5 * OUTPUT));
@@ -31,14 +36,24 @@ async fn usage_is_asked_for_and_shown_only_to_those_who_did() {
     let world = World::start().await;
     world.provider.script(stream("up-1"));
     let told = world.chat(MASTER, json!({ "stream": true })).await;
-    assert!(told.frames().iter().all(|frame| frame["choices"] != json!([]) && frame["model"] == "one"));
+    assert!(
+        told.frames()
+            .iter()
+            .all(|frame| frame["choices"] != json!([]) && frame["model"] == "one")
+    );
     let sent = world.provider.bodies().pop().unwrap();
-    assert!(sent.starts_with("{\"stream_options\":{\"include_usage\":true},"), "{sent}");
+    assert!(
+        sent.starts_with("{\"stream_options\":{\"include_usage\":true},"),
+        "{sent}"
+    );
 
     let own = json!({ "stream": true, "stream_options": { "include_usage": false, "x": 1 } });
     assert!(world.chat(MASTER, own).await.is_done());
     let sent: Value = serde_json::from_str(&world.provider.bodies().pop().unwrap()).unwrap();
-    assert_eq!(sent["stream_options"], json!({ "include_usage": true, "x": 1 }));
+    assert_eq!(
+        sent["stream_options"],
+        json!({ "include_usage": true, "x": 1 })
+    );
 
     let asked = json!({ "stream": true, "stream_options": { "include_usage": true } });
     let told = world.chat(MASTER, asked.clone()).await;
@@ -69,7 +84,10 @@ async fn cuts_in_the_middle_of_frames_do_not_show() {
         let told = world.chat(MASTER, json!({ "stream": true })).await;
         assert_eq!(told.text, expected, "in pieces of {size}");
     }
-    assert!(world.provider.connections() <= 2, "connections are used again after a stream");
+    assert!(
+        world.provider.connections() <= 2,
+        "connections are used again after a stream"
+    );
 }
 
 #[tokio::test]
@@ -78,7 +96,11 @@ async fn what_has_arrived_is_not_held_back() {
     let mut steps = tokens("up-1", 2);
     steps.push(Step::Stall);
     world.provider.script(steps);
-    let sent = world.http.post(world.url("/v1/chat/completions")).bearer_auth(MASTER).json(&request(json!({ "stream": true })));
+    let sent = world
+        .http
+        .post(world.url("/v1/chat/completions"))
+        .bearer_auth(MASTER)
+        .json(&request(json!({ "stream": true })));
     let answer = sent.send().await.unwrap();
     let mut body = answer.bytes_stream();
     let mut text = String::new();
@@ -90,11 +112,17 @@ async fn what_has_arrived_is_not_held_back() {
 #[tokio::test]
 async fn a_hang_up_stops_the_provider_and_bills_what_was_produced() {
     let world = World::start().await;
-    let key = world.key(json!({ "max_budget": 1, "max_parallel_requests": 1 })).await;
+    let key = world
+        .key(json!({ "max_budget": 1, "max_parallel_requests": 1 }))
+        .await;
     let mut steps = tokens("up-1", 7);
     steps.push(Step::Stall);
     world.provider.script(steps);
-    let sent = world.http.post(world.url("/v1/chat/completions")).bearer_auth(&key).json(&request(json!({ "stream": true })));
+    let sent = world
+        .http
+        .post(world.url("/v1/chat/completions"))
+        .bearer_auth(&key)
+        .json(&request(json!({ "stream": true })));
     let answer = sent.send().await.unwrap();
     let mut body = answer.bytes_stream();
     let mut text = String::new();
@@ -105,23 +133,37 @@ async fn a_hang_up_stops_the_provider_and_bills_what_was_produced() {
     let left = Instant::now();
     let usage = &world.ended(1).await[0];
     while world.provider.hung_up().is_none() {
-        assert!(left.elapsed() < Duration::from_secs(1), "the provider goes on");
+        assert!(
+            left.elapsed() < Duration::from_secs(1),
+            "the provider goes on"
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert_eq!((usage.outcome, usage.estimated, usage.status), (Outcome::Cancelled, true, 499));
+    assert_eq!(
+        (usage.outcome, usage.estimated, usage.status),
+        (Outcome::Cancelled, true, 499)
+    );
     assert_eq!(usage.meters.get(Meter::OutputText), 7);
     assert!(usage.meters.get(Meter::InputText) > 0);
     let stats = world.gateway.budgets.stats();
     assert_eq!((stats.open, stats.finished), (0, 1));
     world.provider.script(plain("up-1"));
-    assert_eq!(world.chat(&key, json!({})).await.status, 200, "the slot came back");
+    assert_eq!(
+        world.chat(&key, json!({})).await.status,
+        200,
+        "the slot came back"
+    );
 }
 
 #[tokio::test]
 async fn a_plain_call_whose_client_leaves_is_closed_too() {
     let world = World::start().await;
     world.provider.script(vec![Step::Stall]);
-    let sent = world.http.post(world.url("/v1/chat/completions")).bearer_auth(MASTER).json(&request(json!({})));
+    let sent = world
+        .http
+        .post(world.url("/v1/chat/completions"))
+        .bearer_auth(MASTER)
+        .json(&request(json!({})));
     let call = tokio::spawn(sent.send());
     while world.provider.bodies().is_empty() {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -139,8 +181,21 @@ async fn a_stream_that_breaks_ends_in_one_error_frame_and_is_billed() {
     let told = world.chat(MASTER, json!({ "stream": true })).await;
     assert!(!told.is_done());
     let frames = told.frames();
-    assert_eq!(frames.iter().filter(|frame| frame.get("error").is_some()).count(), 1, "{}", told.text);
-    assert!(frames.last().unwrap()["error"]["message"].as_str().unwrap().starts_with("OpenAIException"));
+    assert_eq!(
+        frames
+            .iter()
+            .filter(|frame| frame.get("error").is_some())
+            .count(),
+        1,
+        "{}",
+        told.text
+    );
+    assert!(
+        frames.last().unwrap()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("OpenAIException")
+    );
     let usage = &world.ended(1).await[0];
     assert_eq!((usage.outcome, usage.estimated), (Outcome::Error, true));
     assert_eq!(usage.meters.get(Meter::OutputText), 3);
@@ -154,7 +209,11 @@ async fn an_end_without_a_reason_is_a_break() {
     steps.push(last_chunk());
     world.provider.script(steps);
     let told = world.chat(MASTER, json!({ "stream": true })).await;
-    assert!(!told.is_done() && told.text.contains("\"error\""), "{}", told.text);
+    assert!(
+        !told.is_done() && told.text.contains("\"error\""),
+        "{}",
+        told.text
+    );
     let mut steps = tokens("up-1", 3);
     steps.push(chunk(&frame("up-1", "{}", "\"stop\"")));
     steps.push(last_chunk());
@@ -162,7 +221,10 @@ async fn an_end_without_a_reason_is_a_break() {
     let told = world.chat(MASTER, json!({ "stream": true })).await;
     assert!(told.is_done(), "a reason was given: {}", told.text);
     let usages = world.ended(2).await;
-    assert_eq!((usages[0].outcome, usages[1].outcome), (Outcome::Error, Outcome::Ok));
+    assert_eq!(
+        (usages[0].outcome, usages[1].outcome),
+        (Outcome::Error, Outcome::Ok)
+    );
     assert!(usages[1].estimated, "and no usage");
 }
 
@@ -173,7 +235,12 @@ async fn a_provider_that_falls_silent_is_given_up() {
     steps.push(Step::Stall);
     world.provider.script(steps);
     let told = world.chat(MASTER, json!({ "stream": true })).await;
-    assert_eq!(told.frames().last().unwrap()["error"]["type"], "timeout_error", "{}", told.text);
+    assert_eq!(
+        told.frames().last().unwrap()["error"]["type"],
+        "timeout_error",
+        "{}",
+        told.text
+    );
     assert_eq!(world.ended(1).await[0].outcome, Outcome::Error);
 }
 
@@ -184,7 +251,11 @@ async fn a_drain_ends_what_is_open_and_bills_it() {
     let mut steps = tokens("up-1", 4);
     steps.push(Step::Stall);
     world.provider.script(steps);
-    let sent = world.http.post(world.url("/v1/chat/completions")).bearer_auth(MASTER).json(&request(json!({ "stream": true })));
+    let sent = world
+        .http
+        .post(world.url("/v1/chat/completions"))
+        .bearer_auth(MASTER)
+        .json(&request(json!({ "stream": true })));
     let answer = sent.send().await.unwrap();
     let mut body = answer.bytes_stream();
     let mut text = String::new();
@@ -194,5 +265,8 @@ async fn a_drain_ends_what_is_open_and_bills_it() {
     let journal = world.gateway.journal.clone();
     let _folder = world.stop().await;
     let (_, usages) = crate::world::events(&journal);
-    assert_eq!((usages[0].outcome, usages[0].meters.get(Meter::OutputText)), (Outcome::Cancelled, 4));
+    assert_eq!(
+        (usages[0].outcome, usages[0].meters.get(Meter::OutputText)),
+        (Outcome::Cancelled, 4)
+    );
 }

@@ -15,7 +15,8 @@ use ingress::{Gateway, Parts, Running};
 use journal::{Journal, Options, Position};
 use metering::Catalog;
 use schemas::{
-    Admitted, CatalogEvent, Event, KeyHash, Meter, Micros, NanoUsd, PriceEntry, Rate, RequestId, Topic, Usage,
+    Admitted, CatalogEvent, Event, KeyHash, Meter, Micros, NanoUsd, PriceEntry, Rate, RequestId,
+    Topic, Usage,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -74,7 +75,12 @@ pub fn catalog() -> Catalog {
         };
         PriceEntry {
             scope: "global".into(),
-            provider: if model == "demo" { "tollgate" } else { "openai" }.into(),
+            provider: if model == "demo" {
+                "tollgate"
+            } else {
+                "openai"
+            }
+            .into(),
             model: model.into(),
             effective_from: Micros(0),
             effective_to: None,
@@ -82,7 +88,10 @@ pub fn catalog() -> Catalog {
             source_date: "2026-11-01".into(),
             max_input: None,
             max_output: None,
-            rates: vec![rate(Meter::InputText, INPUT), rate(Meter::OutputText, OUTPUT)],
+            rates: vec![
+                rate(Meter::InputText, INPUT),
+                rate(Meter::OutputText, OUTPUT),
+            ],
         }
     };
     let event = CatalogEvent {
@@ -116,7 +125,9 @@ pub fn config(base: &str) -> Config {
 }
 
 pub fn open_journal(folder: &Path) -> Journal {
-    Journal::open(&folder.join("journal"), Options::default()).unwrap().0
+    Journal::open(&folder.join("journal"), Options::default())
+        .unwrap()
+        .0
 }
 
 impl World {
@@ -141,8 +152,12 @@ impl World {
             config: Arc::new(config),
             directory: Directory::new("UTC".parse().unwrap(), Quota::default()),
             partitions: options.partitions,
-            journal: Journal::open(&folder.path().join("journal"), options).unwrap().0,
-            config_log: Journal::open(&folder.path().join("config"), Options::default()).unwrap().0,
+            journal: Journal::open(&folder.path().join("journal"), options)
+                .unwrap()
+                .0,
+            config_log: Journal::open(&folder.path().join("config"), Options::default())
+                .unwrap()
+                .0,
             catalog: Arc::new(ArcSwap::from_pointee(catalog())),
             budgets: Arc::new(budgets),
             store: None,
@@ -150,11 +165,18 @@ impl World {
             master_key: KeyHash::of(MASTER),
         };
         let gateway = Arc::new(Gateway::new(parts).unwrap());
-        let running = ingress::start(gateway.clone(), SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
+        let running =
+            ingress::start(gateway.clone(), SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { provider, gateway, http, folder, running }
+        Self {
+            provider,
+            gateway,
+            http,
+            folder,
+            running,
+        }
     }
 
     pub fn url(&self, route: &str) -> String {
@@ -176,7 +198,10 @@ impl World {
             .await
             .unwrap();
         let answer: Value = answer.json().await.unwrap();
-        answer["key"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+        answer["key"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .to_owned()
     }
 
     pub async fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> Told {
@@ -196,7 +221,13 @@ impl World {
     }
 
     pub async fn get(&self, route: &str) -> Told {
-        let sent = self.http.get(self.url(route)).bearer_auth(MASTER).send().await.unwrap();
+        let sent = self
+            .http
+            .get(self.url(route))
+            .bearer_auth(MASTER)
+            .send()
+            .await
+            .unwrap();
         Told::read(sent).await
     }
 
@@ -214,7 +245,10 @@ impl World {
                 assert_eq!(usages.len(), count, "one final record a call");
                 return usages;
             }
-            assert!(Instant::now() < deadline, "waited in vain for {count} records");
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {count} records"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -236,7 +270,10 @@ pub fn request(extra: Value) -> Value {
 
 pub fn events(journal: &Journal) -> (Vec<Admitted>, Vec<Usage>) {
     let (mut admits, mut usages) = (Vec::new(), Vec::new());
-    for record in journal.scan(&[Topic::Requests, Topic::Usage], Position(0)).unwrap() {
+    for record in journal
+        .scan(&[Topic::Requests, Topic::Usage], Position(0))
+        .unwrap()
+    {
         let record = record.unwrap();
         match record.topic {
             Topic::Requests => admits.push(Admitted::from_body(&record.body).unwrap()),
@@ -247,7 +284,10 @@ pub fn events(journal: &Journal) -> (Vec<Admitted>, Vec<Usage>) {
     for usage in &usages {
         *per_call.entry(usage.request_id).or_default() += 1;
     }
-    assert!(per_call.values().all(|count| *count == 1), "a call has one final record");
+    assert!(
+        per_call.values().all(|count| *count == 1),
+        "a call has one final record"
+    );
     (admits, usages)
 }
 
@@ -278,7 +318,9 @@ impl Told {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn message(&self) -> String {

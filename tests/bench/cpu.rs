@@ -112,6 +112,18 @@ impl Busy {
     }
 }
 
+/// Share of the serving core taken by others, from which the reader is warned.
+const DISTURBED: f64 = 0.1;
+
+/// The warning, if others took that much. Ratios of streams suffer too: what is put aside for a while
+/// finds more chunks at once.
+pub fn disturbed(others: f64) -> Option<String> {
+    (others > DISTURBED).then(|| {
+        let percent = others * 100.0;
+        format!("other programs took up to {percent:.0} % of the core that serves: repeat it on a quiet machine")
+    })
+}
+
 struct Process {
     pid: u32,
     parent: u32,

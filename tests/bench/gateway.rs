@@ -21,9 +21,6 @@ const CONNECTIONS: usize = 64;
 /// CPU per request, in terms of nginx's.
 const CPU_MOST: f64 = 2.0;
 
-/// Share of the serving core taken by others, from which the reader is warned.
-const DISTURBED: f64 = 0.1;
-
 struct Turn {
     cpu_us: f64,
     clickhouse_us: f64,
@@ -131,12 +128,8 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<(
             ));
         }
     }
-    let others = rounds.worst(|turn| turn.others_on_core);
-    if others > DISTURBED {
-        table.note(format!(
-            "other programs took up to {:.0} % of the core that serves: only CPU per request means something",
-            others * 100.0
-        ));
+    if let Some(warning) = cpu::disturbed(rounds.worst(|turn| turn.others_on_core)) {
+        table.note(warning);
     }
     let middle = |figure: fn(&Latency) -> f64| crate::load::median(alone.iter().map(figure));
     table.note(format!(

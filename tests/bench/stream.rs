@@ -10,7 +10,7 @@ use crate::bodies::Model;
 use crate::closed::{self, Until};
 use crate::contender::{Contender, Lineup};
 use crate::cores::Cores;
-use crate::cpu;
+use crate::cpu::{self, Busy};
 use crate::load::quantile;
 use crate::mock::Provider;
 use crate::report::{Gate, Table, number};
@@ -28,6 +28,8 @@ struct Turn {
     first_p50: f64,
     delay_p50: f64,
     delay_p99: f64,
+    /// Share of the time.
+    others_on_core: f64,
 }
 
 pub fn section(plan: &Plan) -> Result<()> {
@@ -55,7 +57,7 @@ pub fn section(plan: &Plan) -> Result<()> {
                 _ => Until::Requests(streams as u64 * if plan.quick { 2 } else { 3 }),
             };
             let rounds = Rounds::take(plan, &mut lineup, |provider, contender| {
-                turn(provider, contender, model, streams, until)
+                turn(cores, provider, contender, model, streams, until)
             });
             report(&lineup, &rounds, title)?;
         }
@@ -64,6 +66,7 @@ pub fn section(plan: &Plan) -> Result<()> {
 }
 
 fn turn(
+    cores: Cores,
     provider: &mut Provider,
     contender: &Contender,
     model: Model,
@@ -71,8 +74,10 @@ fn turn(
     until: Until,
 ) -> Result<Turn> {
     cpu::until_idle(contender.pid());
-    let before = cpu::spent(contender.pid());
+    let (before, core) = (cpu::spent(contender.pid()), Busy::of(cores.gateway));
     let answered = closed::run(provider, &contender.target(model), streams, until)?;
+    let core_busy = Busy::of(cores.gateway).since(core);
+    let at_end = cpu::spent(contender.pid()).since(before);
     cpu::until_idle(contender.pid());
     let spent = cpu::spent(contender.pid()).since(before);
     Ok(Turn {
@@ -80,6 +85,7 @@ fn turn(
         first_p50: quantile(&answered.first_event, 0.50),
         delay_p50: quantile(&answered.chunk_delay, 0.50),
         delay_p99: quantile(&answered.chunk_delay, 0.99),
+        others_on_core: core_busy - (at_end.gateway + at_end.clickhouse) / 1e6 / answered.seconds,
     })
 }
 
@@ -115,6 +121,9 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, title: &str) -> Result<()> {
                 "× nginx",
             ));
         }
+    }
+    if let Some(warning) = cpu::disturbed(rounds.worst(|turn| turn.others_on_core)) {
+        table.note(warning);
     }
     table.print(&lineup.absent, &gates)
 }

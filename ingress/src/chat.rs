@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`: the life of one call.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,14 +11,14 @@ use axum::response::IntoResponse;
 use budgets::Refusal;
 use bytes::{Bytes, BytesMut};
 use config::Dialect;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use schemas::{CacheKind, Outcome, Text};
+use schemas::{Outcome, Text};
 
 use crate::admit::{self, Admission, Origin};
 use crate::auth::authenticate;
-use crate::headers::{self, Timing};
+use crate::headers::{self, List, Timing};
 use crate::models::{Group, Served};
 use crate::providers::{demo, openai};
 use crate::record::{Call, Closed, End, Settled};
@@ -81,6 +82,7 @@ where
         group,
         served,
         cap,
+        cache: None,
         ticket: None,
         dispatched: started,
         _flight: flight,
@@ -90,8 +92,12 @@ where
         Some(Found::Hit(hit)) => {
             return Box::pin(exchange.answer_from_cache(hit, request.stream)).await;
         }
-        Some(Found::Miss(ticket)) => exchange.ticket = Some(ticket),
-        Some(Found::Bypass(_)) | None => {}
+        Some(Found::Miss(ticket)) => {
+            exchange.ticket = Some(ticket);
+            exchange.cache = Some("miss".into());
+        }
+        Some(Found::Bypass(why)) => exchange.cache = Some(format!("bypass; reason={why}").into()),
+        None => {}
     }
     let mut answer = exchange.dispatch(&request, started + timeout).await?;
     if !answer.status.is_success() {
@@ -117,6 +123,8 @@ pub struct Exchange {
     group: Arc<Group>,
     served: Arc<Served>,
     cap: Option<u64>,
+    /// What the cache said, where one is asked.
+    cache: Option<Cow<'static, str>>,
     /// Where the answer may be stored.
     pub ticket: Option<Ticket>,
     pub dispatched: Instant,
@@ -221,17 +229,17 @@ impl Exchange {
             ..End::ok(reading, Some("stop".into()), None)
         };
         let settled = self.settle(end).await?;
-        let mut response = Response::new(chunks(hit.chunks));
-        let into = response.headers_mut();
-        headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
-        debug_assert_ne!(found.0, CacheKind::None);
-        headers::cost(into, &self.call, &settled);
         let kind = if streamed {
             "text/event-stream; charset=utf-8"
         } else {
             "application/json"
         };
-        into.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut response = Response::new(chunks(hit.chunks));
+        *response.headers_mut() = self.worker.heads.make(&HeaderMap::new(), |into| {
+            headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
+            headers::cost(into, &self.call, &settled);
+            headers::content_type(into, kind);
+        });
         Ok(response)
     }
 
@@ -245,18 +253,26 @@ impl Exchange {
         }
     }
 
-    /// The headers that every answer of a provider gets.
-    pub fn tell(&self, into: &mut HeaderMap, upstream: &HeaderMap, timing: Timing) {
-        headers::answered(
-            into,
-            &self.call,
-            &self.group,
-            &self.served,
-            upstream,
-            &self.worker.copies,
-            timing,
-        );
-        headers::output_cap(into, self.cap);
+    /// The head of an answer that a provider gave.
+    pub fn head(
+        &self,
+        upstream: &HeaderMap,
+        timing: Timing,
+        more: impl FnOnce(&mut List),
+    ) -> HeaderMap {
+        self.worker.heads.make(upstream, |into| {
+            headers::answered(
+                into,
+                &self.call,
+                &self.group,
+                &self.served,
+                upstream,
+                timing,
+            );
+            headers::output_cap(into, self.cap);
+            headers::not_cached(into, self.cache.as_deref());
+            more(into);
+        })
     }
 
     /// Counts a success of the deployment.
@@ -328,7 +344,7 @@ fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Re
     }
     gateway.metrics.failed(response.status().as_u16());
     if let Some(id) = call_id {
-        headers::call_id(response.headers_mut(), &id);
+        headers::refused(response.headers_mut(), &id);
     }
     response
 }

@@ -1,15 +1,17 @@
 //! What an answer tells in its headers, under the names that LiteLLM's clients read. Unset ones are
 //! left out. Money is exact decimal text.
 
-use std::collections::HashMap;
+mod heads;
+
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use parking_lot::Mutex;
 use schemas::{CacheKind, NanoUsd, Text};
 
 use crate::models::{Group, Served};
 use crate::record::{Call, Settled};
+
+pub use heads::{Heads, List};
 
 macro_rules! names {
     ($($name:ident = $text:literal;)*) => {
@@ -53,62 +55,15 @@ pub struct Timing {
     pub answered: Instant,
 }
 
-/// `llm_provider-<name>` for every name seen: made once.
-#[derive(Debug, Default)]
-pub struct Copies(Mutex<HashMap<HeaderName, HeaderName>>);
-
-impl Copies {
-    /// Names remembered at most: a provider could send new ones for ever.
-    const MAX: usize = 512;
-
-    fn write(&self, from: &HeaderMap, into: &mut HeaderMap) {
-        let mut known = self.0.lock();
-        for (name, value) in from {
-            if hop_by_hop(name) {
-                continue;
-            }
-            let copy = match known.get(name) {
-                Some(copy) => copy.clone(),
-                None => {
-                    let Ok(copy) = HeaderName::try_from(format!("llm_provider-{name}")) else {
-                        continue;
-                    };
-                    if known.len() < Self::MAX {
-                        known.insert(name.clone(), copy.clone());
-                    }
-                    copy
-                }
-            };
-            into.append(copy, value.clone());
-        }
-    }
-}
-
-/// About the connection or the framing, not the answer; and cookies, which are the gateway's own.
-fn hop_by_hop(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::SET_COOKIE,
-        header::UPGRADE,
-        header::TRAILER,
-        header::TE,
-    ]
-    .contains(name)
-}
-
 /// Headers of an answer that a provider gave.
 pub fn answered(
-    into: &mut HeaderMap,
+    into: &mut List,
     call: &Call,
     group: &Group,
     served: &Served,
     upstream: &HeaderMap,
-    copies: &Copies,
     timing: Timing,
 ) {
-    into.reserve(24 + upstream.len());
     identity(into, call, group, served);
     let limited = limits(into, call, group);
     if !limited {
@@ -126,7 +81,6 @@ pub fn answered(
             }
         }
     }
-    copies.write(upstream, into);
     into.insert(RETRIES.clone(), HeaderValue::from_static("0"));
     into.insert(FALLBACKS.clone(), HeaderValue::from_static("0"));
     // What the gateway added: all but the time between the request's leaving and the answer's coming.
@@ -139,7 +93,7 @@ pub fn answered(
 
 /// Headers of a cached answer.
 pub fn cached(
-    into: &mut HeaderMap,
+    into: &mut List,
     call: &Call,
     group: &Group,
     served: &Served,
@@ -162,8 +116,15 @@ pub fn cached(
     into.insert(DURATION.clone(), millis(call.started().elapsed()));
 }
 
+/// Why a provider was asked, where a cache might have answered.
+pub fn not_cached(into: &mut List, word: Option<&str>) {
+    if let Some(value) = word.and_then(|word| HeaderValue::from_str(word).ok()) {
+        into.insert(CACHE.clone(), value);
+    }
+}
+
 /// What the call cost and what its key has spent, once that is known.
-pub fn cost(into: &mut HeaderMap, call: &Call, settled: &Settled) {
+pub fn cost(into: &mut List, call: &Call, settled: &Settled) {
     into.insert(COST.clone(), money(settled.amount));
     let spend = call.key_scope().and_then(|at| settled.spends.get(at));
     if let Some(spend) = spend {
@@ -172,23 +133,37 @@ pub fn cost(into: &mut HeaderMap, call: &Call, settled: &Settled) {
 }
 
 /// The cap that we set.
-pub fn output_cap(into: &mut HeaderMap, cap: Option<u64>) {
+pub fn output_cap(into: &mut List, cap: Option<u64>) {
     if let Some(cap) = cap {
         into.insert(OUTPUT_CAP.clone(), number(cap));
     }
 }
 
-/// The id of a call, on answers and on errors.
-pub fn call_id(into: &mut HeaderMap, id: &Text) {
+/// What the body is.
+pub fn content_type(into: &mut List, kind: &'static str) {
+    into.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+}
+
+/// A stream is not for caches between us and the client.
+pub fn no_cache(into: &mut List) {
+    into.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+}
+
+/// The id of a call, on a refusal.
+pub fn refused(into: &mut HeaderMap, id: &Text) {
     if let Ok(value) = HeaderValue::try_from(&**id) {
         into.insert(CALL_ID.clone(), value);
     }
 }
 
-fn identity(into: &mut HeaderMap, call: &Call, group: &Group, served: &Served) {
+fn identity(into: &mut List, call: &Call, group: &Group, served: &Served) {
     let usage = call.usage();
     match &usage.call_id {
-        Some(id) => call_id(into, id),
+        Some(id) => {
+            if let Ok(value) = HeaderValue::try_from(&**id) {
+                into.insert(CALL_ID.clone(), value);
+            }
+        }
         None => {
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
             let text = uuid::Uuid::from_bytes(usage.request_id.0)
@@ -213,7 +188,7 @@ fn identity(into: &mut HeaderMap, call: &Call, group: &Group, served: &Served) {
 }
 
 /// Writes the key's limits; whether it has any.
-fn limits(into: &mut HeaderMap, call: &Call, group: &Group) -> bool {
+fn limits(into: &mut List, call: &Call, group: &Group) -> bool {
     let Some(at) = call.key_scope() else {
         return false;
     };

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
 /// The members of an object in their order.
 #[derive(Debug, Clone)]
@@ -84,16 +84,6 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The text of a string without escapes.
-#[must_use]
-pub fn text(value: &[u8]) -> Option<&str> {
-    let inner = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if memchr::memchr(b'\\', inner).is_some() {
-        return None;
-    }
-    std::str::from_utf8(inner).ok()
-}
-
 /// A whole number.
 #[must_use]
 pub fn integer(value: &[u8]) -> Option<i64> {
@@ -104,53 +94,57 @@ pub fn integer(value: &[u8]) -> Option<i64> {
 ///
 /// # Errors
 /// When it does not end.
-pub fn value_end(data: &[u8], from: usize) -> Result<usize, Broken> {
-    let mut depth = 0_usize;
-    let mut at = from;
-    while let Some(byte) = data.get(at) {
-        match byte {
-            b'"' => {
-                at = string_end(data, at)?;
-                if depth == 0 {
-                    return Ok(at);
-                }
-                continue;
+fn value_end(data: &[u8], from: usize) -> Result<usize, Broken> {
+    match data.get(from) {
+        Some(b'"') => string_end(data, from),
+        Some(b'{' | b'[') => nested_end(data, from),
+        Some(_) => {
+            let rest = &data[from..];
+            let ends = |b: &u8| matches!(b, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+            match rest.iter().position(ends) {
+                Some(length) if length > 0 => Ok(from + length),
+                _ => Err(Broken { at: from }),
             }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                if depth == 0 {
-                    // The end of what holds it.
-                    return if at > from {
-                        Ok(at)
-                    } else {
-                        Err(Broken { at })
-                    };
-                }
-                depth -= 1;
-                if depth == 0 {
-                    return Ok(at + 1);
-                }
-            }
-            b',' | b' ' | b'\n' | b'\r' | b'\t' if depth == 0 => {
-                return if at > from {
-                    Ok(at)
-                } else {
-                    Err(Broken { at })
-                };
-            }
-            _ => {}
         }
-        at += 1;
+        None => Err(Broken { at: from }),
     }
-    Err(Broken { at })
+}
+
+/// Just behind the bracket that closes the one at `from`.
+fn nested_end(data: &[u8], from: usize) -> Result<usize, Broken> {
+    let mut depth = 0_u32;
+    let mut at = from;
+    // An outer step goes from one string to the next: what lies between is read byte by byte.
+    loop {
+        let rest = data.get(at..).unwrap_or_default();
+        let mut string = None;
+        for (offset, byte) in rest.iter().enumerate() {
+            match byte {
+                b'"' => {
+                    string = Some(at + offset);
+                    break;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(at + offset + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        at = string_end(data, string.ok_or(Broken { at: data.len() })?)?;
+    }
 }
 
 /// Just behind the closing quote of the string that opens at `from`.
 fn string_end(data: &[u8], from: usize) -> Result<usize, Broken> {
+    let broken = Broken { at: data.len() };
     let mut at = from + 1;
     loop {
-        let rest = data.get(at..).ok_or(Broken { at })?;
-        let found = memchr2(b'"', b'\\', rest).ok_or(Broken { at: data.len() })?;
+        let rest = data.get(at..).ok_or(broken)?;
+        let found = memchr2(b'"', b'\\', rest).ok_or(broken)?;
         if rest[found] == b'"' {
             return Ok(at + found + 1);
         }
@@ -158,9 +152,56 @@ fn string_end(data: &[u8], from: usize) -> Result<usize, Broken> {
     }
 }
 
+/// Where the first value of a key begins, at whatever depth; `key` with its quotes.
+///
+/// A JSON text never holds an unescaped quote inside a string, so the bytes of a quoted key followed by a
+/// colon are a key and nothing else.
+#[must_use]
+pub fn value_of(data: &[u8], key: &[u8]) -> Option<usize> {
+    memmem::find_iter(data, key).find_map(|at| value_behind(data, at + key.len()))
+}
+
+/// As [`value_of`], of the last one.
+#[must_use]
+pub fn last_value_of(data: &[u8], key: &[u8]) -> Option<usize> {
+    memmem::rfind_iter(data, key).find_map(|at| value_behind(data, at + key.len()))
+}
+
+fn value_behind(data: &[u8], key_end: usize) -> Option<usize> {
+    let colon = space(data, key_end);
+    (data.get(colon) == Some(&b':')).then(|| space(data, colon + 1))
+}
+
+/// The text of the string without escapes that begins at `at`.
+#[must_use]
+pub fn text_at(data: &[u8], at: usize) -> Option<&str> {
+    let rest = data.get(at..)?.strip_prefix(b"\"")?;
+    let end = memchr2(b'"', b'\\', rest)?;
+    if rest[end] == b'\\' {
+        return None;
+    }
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+/// The object or list that begins at `at`.
+#[must_use]
+pub fn nested_at(data: &[u8], at: usize) -> Option<&[u8]> {
+    matches!(data.get(at)?, b'{' | b'[')
+        .then(|| nested_end(data, at).ok().map(|end| &data[at..end]))?
+}
+
+/// Whether the list that begins at `at` is empty.
+#[must_use]
+pub fn is_empty_list(data: &[u8], at: usize) -> bool {
+    data.get(at) == Some(&b'[') && data.get(space(data, at + 1)) == Some(&b']')
+}
+
 fn space(data: &[u8], from: usize) -> usize {
-    let rest = data.get(from..).unwrap_or_default();
-    from + rest.iter().take_while(|b| b.is_ascii_whitespace()).count()
+    let mut at = from;
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = data.get(at) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -203,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_found_and_texts_that_look_like_them_are_not() {
+        let data = br#"{"a":"usage","b":"\"usage\":1","usage" : {"x":[1]},"c":{"usage":2}}"#;
+        let first = value_of(data, b"\"usage\"").unwrap();
+        assert_eq!(nested_at(data, first), Some(&br#"{"x":[1]}"#[..]));
+        assert_eq!(data[last_value_of(data, b"\"usage\"").unwrap()], b'2');
+        assert_eq!(value_of(data, b"\"model\""), None);
+    }
+
+    #[test]
     fn what_breaks_off_is_noticed() {
         let text = r#"{"a":1,"b":{"x":[1,"}"]},"c":"d"}"#;
         for end in 0..text.len() {
@@ -223,8 +273,9 @@ mod tests {
 
     #[test]
     fn scalars_are_read() {
-        assert_eq!(text(b"\"stop\""), Some("stop"));
-        assert_eq!(text(b"\"a\\n\""), None);
+        assert_eq!(text_at(b" \"stop\"", 1), Some("stop"));
+        assert_eq!(text_at(b"\"a\\n\"", 0), None);
+        assert!(is_empty_list(b"[ ]", 0) && !is_empty_list(b"[1]", 0));
         assert_eq!(
             (
                 integer(b"12"),

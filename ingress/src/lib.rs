@@ -172,7 +172,7 @@ impl Gateway {
 pub struct Worker {
     pub gateway: Arc<Gateway>,
     upstream: upstream::Upstream,
-    copies: headers::Copies,
+    heads: headers::Heads,
     syncs: Arc<synced::Syncs>,
 }
 
@@ -181,7 +181,7 @@ impl Worker {
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self {
             upstream: upstream::Upstream::new(&gateway.config.timeouts),
-            copies: headers::Copies::default(),
+            heads: headers::Heads::default(),
             syncs: Arc::default(),
             gateway,
         }

@@ -25,8 +25,10 @@ pub struct Deployment {
     pub entry: ModelEntry,
     pub id: Text,
     pub provider: Text,
-    /// Sent on every call: authentication, content type, the provider's own.
+    /// Sent on every call: authentication, content type, host, the provider's own.
     pub headers: HeaderMap,
+    /// None for a model that answers in this process.
+    pub peer: Option<Arc<Peer>>,
     /// `x-litellm-model-id` and `x-litellm-model-api-base`.
     pub shown_id: HeaderValue,
     pub shown_base: Option<HeaderValue>,
@@ -45,10 +47,9 @@ pub struct Served {
     pub target: Option<Target>,
 }
 
-/// Where a call is sent.
+/// Where a call is sent, at the deployment's peer.
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub peer: Arc<Peer>,
     /// Path and query.
     pub path: Uri,
     /// The whole URL.
@@ -104,7 +105,8 @@ struct Pattern {
 /// All deployments by the name that clients ask for.
 #[derive(Debug, Default)]
 pub struct Models {
-    groups: HashMap<Text, Arc<Group>>,
+    /// By name, sorted: found by comparing, which for names is cheaper than hashing.
+    groups: Vec<(Text, Arc<Group>)>,
     /// The most specific first.
     patterns: Vec<Pattern>,
     /// In the order of the file.
@@ -117,8 +119,10 @@ impl Models {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let mut models = Self::default();
         let mut groups: HashMap<Text, Group> = HashMap::new();
+        // Deployments at one host share its connections.
+        let mut peers: Vec<Arc<Peer>> = Vec::new();
         for entry in &config.models {
-            let deployment = Arc::new(Deployment::new(entry)?);
+            let deployment = Arc::new(Deployment::new(entry, &mut peers)?);
             if !models
                 .names
                 .iter()
@@ -155,6 +159,7 @@ impl Models {
             .into_iter()
             .map(|(name, group)| (name, Arc::new(group)))
             .collect();
+        models.groups.sort_by(|(a, _), (b, _)| a.cmp(b));
         models
             .patterns
             .sort_by_key(|pattern| std::cmp::Reverse(pattern.name.len()));
@@ -166,7 +171,10 @@ impl Models {
     /// # Errors
     /// [`Error::UnknownModel`].
     pub fn choose(&self, requested: &str) -> Result<(Arc<Group>, Arc<Served>), Error> {
-        if let Some(group) = self.groups.get(requested)
+        let found = self
+            .groups
+            .binary_search_by(|(name, _)| (**name).cmp(requested));
+        if let Some((_, group)) = found.ok().and_then(|at| self.groups.get(at))
             && let Some(served) = group.choose()
         {
             return Ok((group.clone(), served.clone()));
@@ -188,7 +196,7 @@ impl Models {
 
     /// Every deployment, for metrics.
     pub fn deployments(&self) -> impl Iterator<Item = (&Text, &Arc<Deployment>)> {
-        let grouped = self.groups.values().flat_map(|group| {
+        let grouped = self.groups.iter().flat_map(|(_, group)| {
             group
                 .members
                 .iter()
@@ -203,7 +211,7 @@ impl Models {
 }
 
 impl Deployment {
-    fn new(entry: &ModelEntry) -> Result<Self, Error> {
+    fn new(entry: &ModelEntry, peers: &mut Vec<Arc<Peer>>) -> Result<Self, Error> {
         let broken = |what: &str| {
             // Never the value: it may be a key.
             Error::Internal(format!(
@@ -238,6 +246,25 @@ impl Deployment {
                 HeaderValue::try_from(organization).map_err(|_| broken("its organization"))?;
             headers.insert(HeaderName::from_static("openai-organization"), value);
         }
+        let peer = match entry.dialect {
+            Dialect::Demo | Dialect::Unsupported(_) => None,
+            Dialect::OpenAi | Dialect::Azure => {
+                let url = reqwest::Url::parse(&entry.api_base).ok();
+                let peer = url
+                    .as_ref()
+                    .and_then(Peer::of)
+                    .ok_or_else(|| no_url(entry))?;
+                let known = peers.iter().find(|known| known.is_same(&peer)).cloned();
+                Some(known.unwrap_or_else(|| {
+                    let peer = Arc::new(peer);
+                    peers.push(peer.clone());
+                    peer
+                }))
+            }
+        };
+        if let Some(peer) = peer.as_ref().filter(|peer| !peer.indirect) {
+            headers.insert(header::HOST, peer.shown.clone());
+        }
         for (name, value) in &entry.headers {
             let name =
                 HeaderName::try_from(name).map_err(|_| broken("the name of an extra header"))?;
@@ -254,6 +281,7 @@ impl Deployment {
             metrics: DeploymentMetrics::default(),
             entry: entry.clone(),
             headers,
+            peer,
         })
     }
 }
@@ -287,14 +315,16 @@ impl Served {
     }
 }
 
+fn no_url(entry: &ModelEntry) -> Error {
+    Error::Internal(format!(
+        "model {}: its api_base is not an HTTP URL",
+        entry.model_name
+    ))
+}
+
 impl Target {
     fn new(entry: &ModelEntry, upstream_model: &str) -> Result<Self, Error> {
-        let broken = || {
-            Error::Internal(format!(
-                "model {}: its api_base is not a URL",
-                entry.model_name
-            ))
-        };
+        let broken = || no_url(entry);
         let url =
             reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model)).map_err(|_| broken())?;
         let path = match url.query() {
@@ -302,7 +332,6 @@ impl Target {
             None => url.path().to_owned(),
         };
         Ok(Self {
-            peer: Arc::new(Peer::of(&url).ok_or_else(broken)?),
             path: path.parse().map_err(|_| broken())?,
             url,
         })

@@ -371,6 +371,8 @@ impl Drop for Call {
         };
         match self.close(end) {
             Ok(closed) => {
+                // Nobody waits for this record, and the lanes read only what is durable.
+                self.gateway.journal.sync_soon(closed.position);
                 let budgets = self.gateway.budgets.clone();
                 let (hold, now) = (self.usage.request_id, self.usage.event_time);
                 self.gateway.detach(async move {

@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{Response, header};
 use schemas::Text;
 
 use crate::Error;
 use crate::chat::Exchange;
 use crate::edit::Edits;
 use crate::headers::{self, Timing};
-use crate::json::{self, Broken, Member, Members};
+use crate::json;
 use crate::providers::openai;
 use crate::record::End;
 use crate::reply::Reply;
@@ -35,30 +35,25 @@ struct Told {
 }
 
 impl Told {
-    fn read(body: &[u8]) -> Result<Self, Broken> {
-        let mut told = Self::default();
-        for member in Members::of(body)? {
-            let Member { name, value, at } = member?;
-            match name {
-                b"model" => told.model = Some(at),
-                b"usage" => told.usage = Reading::openai(value),
-                b"service_tier" => told.service_tier = json::text(value).map(Text::from),
-                b"choices" => told.finish = finish_reason(value),
-                _ => {}
-            }
+    /// `None` for what cannot be an answer. What is wrong inside one is passed on: clients parse it all,
+    /// and a gateway that did would double what large answers cost.
+    fn read(body: &[u8]) -> Option<Self> {
+        let object = body.trim_ascii();
+        if !object.starts_with(b"{") || !object.ends_with(b"}") {
+            return None;
         }
-        Ok(told)
+        let text = |key: &[u8]| json::value_of(body, key).and_then(|at| json::text_at(body, at));
+        let model = json::value_of(body, b"\"model\"");
+        Some(Self {
+            model: model.and_then(|at| Some(at..at + json::text_at(body, at)?.len() + 2)),
+            // Behind the choices, so looked for from the end.
+            usage: json::last_value_of(body, b"\"usage\"")
+                .and_then(|at| json::nested_at(body, at))
+                .and_then(Reading::openai),
+            service_tier: text(b"\"service_tier\"").map(Text::from),
+            finish: text(b"\"finish_reason\"").map(Text::from),
+        })
     }
-}
-
-/// Of the first choice.
-fn finish_reason(choices: &[u8]) -> Option<Text> {
-    let first = choices.strip_prefix(b"[")?;
-    Members::of(first)
-        .ok()?
-        .map_while(Result::ok)
-        .find(|member| member.name == b"finish_reason")
-        .and_then(|member| json::text(member.value).map(Text::from))
 }
 
 /// Reads an answer and ends the call.
@@ -77,8 +72,8 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
     let answered = Instant::now();
     exchange.call.first_byte();
     let told = match Told::read(&body) {
-        Ok(told) => told,
-        Err(broken) => {
+        Some(told) => told,
+        None => {
             let json = answer
                 .headers
                 .get(header::CONTENT_TYPE)
@@ -89,7 +84,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
             } else {
                 Reading::default()
             };
-            let source = UpstreamError::Malformed(format!("no JSON object (byte {})", broken.at));
+            let source = UpstreamError::Malformed("no JSON object".to_owned());
             return Err(exchange.fail(source.into_error(exchange), reading).await);
         }
     };
@@ -124,18 +119,15 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
         });
     }
     let mut response = Response::new(Reply::Whole(sent));
-    let into = response.headers_mut();
     let timing = Timing {
         started: exchange.call.started(),
         dispatched: exchange.dispatched,
         answered,
     };
-    exchange.tell(into, &answer.headers, timing);
-    headers::cost(into, &exchange.call, &settled);
-    into.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    *response.headers_mut() = exchange.head(&answer.headers, timing, |into| {
+        headers::cost(into, &exchange.call, &settled);
+        headers::content_type(into, "application/json");
+    });
     Ok(response)
 }
 
@@ -156,7 +148,7 @@ fn as_asked(body: &Bytes, model: Option<Range<usize>>, requested: &str) -> Bytes
     let Some(at) = model else {
         return body.clone();
     };
-    if json::text(&body[at.clone()]) == Some(requested) {
+    if json::text_at(body, at.start) == Some(requested) {
         return body.clone();
     }
     let mut edits = Edits::default();

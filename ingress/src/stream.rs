@@ -13,10 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, header};
+use http::Response;
 
 use crate::chat::Exchange;
-use crate::headers::Timing;
+use crate::headers::{self, Timing};
 use crate::record::End;
 use crate::reply::Reply;
 use crate::semantic_cache::Complete;
@@ -43,18 +43,15 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
     exchange.call.first_byte();
     let answered = Instant::now();
     let scanner = Scanner::new(&exchange.call.usage().model_requested, show_usage);
-    let mut headers = http::HeaderMap::new();
     let timing = Timing {
         started: exchange.call.started(),
         dispatched: exchange.dispatched,
         answered,
     };
-    exchange.tell(&mut headers, &answer.headers, timing);
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let head = exchange.head(&answer.headers, timing, |into| {
+        headers::content_type(into, "text/event-stream; charset=utf-8");
+        headers::no_cache(into);
+    });
     let relay = Relay {
         kept: exchange.ticket.is_some().then(BytesMut::new),
         exchange,
@@ -65,7 +62,7 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
         marked_tokens: 0,
     };
     let mut response = Response::new(Reply::Stream(Box::new(relay)));
-    *response.headers_mut() = headers;
+    *response.headers_mut() = head;
     response
 }
 

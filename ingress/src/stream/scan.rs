@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 use schemas::Text;
 
-use crate::json;
+use crate::json::{is_empty_list, nested_at, text_at, value_of};
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
@@ -226,12 +226,10 @@ impl Scanner {
         }
         let mut only_usage = false;
         if let Some(at) = value_of(data, b"\"usage\"")
-            && data.get(at) == Some(&b'{')
-            && let Some(reading) = object_at(data, at).and_then(Reading::openai)
+            && let Some(reading) = nested_at(data, at).and_then(Reading::openai)
         {
             self.seen.usage = Some(reading);
-            only_usage =
-                value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
+            only_usage = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_list(data, at));
         }
         if (first || only_usage)
             && let Some(tier) = value_of(data, b"\"service_tier\"").and_then(|at| text_at(data, at))
@@ -253,7 +251,7 @@ impl Scanner {
                 value.starts_with(b"\"\"") || value.starts_with(b"null")
             })
             && memmem::find(data, b"\"tool_calls\"").is_none();
-        let empty = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_array(&data[at..]));
+        let empty = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_list(data, at));
         if opening || empty {
             return;
         }
@@ -311,38 +309,6 @@ impl Scanner {
             value_len,
         };
     }
-}
-
-/// Where the value of a key begins; `key` with its quotes.
-fn value_of(data: &[u8], key: &[u8]) -> Option<usize> {
-    memmem::find_iter(data, key).find_map(|at| {
-        let after = at + key.len();
-        let colon = after + space(&data[after..]);
-        (data.get(colon) == Some(&b':')).then(|| colon + 1 + space(&data[colon + 1..]))
-    })
-}
-
-fn space(data: &[u8]) -> usize {
-    data.iter().take_while(|b| b.is_ascii_whitespace()).count()
-}
-
-/// A string without escapes, as the names that we look for are.
-fn text_at(data: &[u8], at: usize) -> Option<&str> {
-    let rest = data.get(at..)?.strip_prefix(b"\"")?;
-    let end = memchr::memchr2(b'"', b'\\', rest)?;
-    if rest[end] == b'\\' {
-        return None;
-    }
-    std::str::from_utf8(&rest[..end]).ok()
-}
-
-fn object_at(data: &[u8], at: usize) -> Option<&[u8]> {
-    json::value_end(data, at).ok().map(|end| &data[at..end])
-}
-
-fn is_empty_array(data: &[u8]) -> bool {
-    data.strip_prefix(b"[")
-        .is_some_and(|rest| rest.get(space(rest)) == Some(&b']'))
 }
 
 #[cfg(test)]

@@ -247,7 +247,12 @@ fn poll_pooled(
     let mut unwoken = Context::from_waker(Waker::noop());
     let mut driven = false;
     loop {
-        match Pin::new(&mut *body).poll_frame(&mut unwoken) {
+        let mut take = || Pin::new(&mut *body).poll_frame(&mut unwoken);
+        let taken = match &conn {
+            Some(conn) => conn.muffled(take),
+            None => take(),
+        };
+        match taken {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     return Poll::Ready(Some(Ok(data)));

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,9 +38,40 @@ pub type Conn = Box<Connected>;
 pub struct Connected {
     sender: SendRequest<Full<Bytes>>,
     driver: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    bell: Arc<Bell>,
+    /// Rings the bell.
+    waker: Waker,
     /// The driver has ended: it must not be polled again.
     ended: bool,
     used: Instant,
+}
+
+/// Wakes whoever uses a connection, unless that is who rings: a user that takes from the connection
+/// makes it ring for itself, and polls it again anyway.
+#[derive(Debug)]
+struct Bell {
+    user: Mutex<Waker>,
+    muffled: AtomicBool,
+}
+
+impl Bell {
+    fn muffled<T>(&self, take: impl FnOnce() -> T) -> T {
+        self.muffled.store(true, Relaxed);
+        let taken = take();
+        self.muffled.store(false, Relaxed);
+        taken
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.muffled.load(Relaxed) {
+            self.user.lock().wake_by_ref();
+        }
+    }
 }
 
 impl Connected {
@@ -47,13 +80,19 @@ impl Connected {
     }
 
     /// Does whatever can be done now. `Ready`: the connection is over.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ended {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
-        let driven = Pin::new(&mut self.driver).poll(cx);
+        self.bell.user.lock().clone_from(cx.waker());
+        let driven = Pin::new(&mut self.driver).poll(&mut Context::from_waker(&self.waker));
         self.ended = driven.is_ready();
-        driven
+        driven.map(drop)
+    }
+
+    /// Takes something from the connection. Whoever does must drive it before it waits.
+    pub fn muffled<T>(&self, take: impl FnOnce() -> T) -> T {
+        self.bell.muffled(take)
     }
 }
 
@@ -61,14 +100,35 @@ impl Connected {
 #[derive(Debug, Default)]
 pub struct Pool {
     // Never contended: one thread uses it. A lock, since the futures of handlers must be `Send`.
-    idle: Mutex<HashMap<Arc<Peer>, Vec<Conn>>>,
+    idle: Mutex<HashMap<u64, Vec<Conn>, ById>>,
+}
+
+/// Peers are numbered: their numbers need no hashing.
+type ById = BuildHasherDefault<Id>;
+
+#[derive(Debug, Default)]
+pub struct Id(u64);
+
+impl Hasher for Id {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, number: u64) {
+        // Spread over the bits that a table looks at.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 impl Pool {
     /// Sends a request over a kept connection or a new one.
     pub async fn send(
         &self,
-        peer: &Arc<Peer>,
+        peer: &Peer,
         mut request: Request<Full<Bytes>>,
         connect: Duration,
     ) -> Result<(Response<Incoming>, Conn), UpstreamError> {
@@ -92,19 +152,19 @@ impl Pool {
     }
 
     /// The connection used last, if it is still good.
-    async fn take(&self, peer: &Arc<Peer>) -> Option<Conn> {
+    async fn take(&self, peer: &Peer) -> Option<Conn> {
         loop {
-            let mut conn = self.idle.lock().get_mut(peer)?.pop()?;
+            let mut conn = self.idle.lock().get_mut(&peer.id)?.pop()?;
             if conn.used.elapsed() > IDLE_MAX {
                 // Those below it are older still.
-                self.idle.lock().remove(peer);
+                self.idle.lock().remove(&peer.id);
                 return None;
             }
             let usable = poll_fn(|cx| {
-                Poll::Ready(
-                    conn.drive(cx).is_pending()
-                        && matches!(conn.sender.poll_ready(cx), Poll::Ready(Ok(()))),
-                )
+                let open = conn.drive(cx).is_pending();
+                let Connected { sender, bell, .. } = &mut *conn;
+                let ready = bell.muffled(|| sender.poll_ready(cx));
+                Poll::Ready(open && matches!(ready, Poll::Ready(Ok(()))))
             });
             if usable.await {
                 return Some(conn);
@@ -113,7 +173,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has been read to its end.
-    pub fn give_back(&self, peer: &Arc<Peer>, mut conn: Conn) {
+    pub fn give_back(&self, peer: &Peer, mut conn: Conn) {
         // Nobody waits for it now: whatever it has to say is seen when it is taken out.
         if conn
             .drive(&mut Context::from_waker(Waker::noop()))
@@ -123,7 +183,7 @@ impl Pool {
         }
         conn.used = Instant::now();
         let mut idle = self.idle.lock();
-        if let Some(kept) = idle.get_mut(peer) {
+        if let Some(kept) = idle.get_mut(&peer.id) {
             if kept
                 .first()
                 .is_some_and(|oldest| oldest.used.elapsed() > IDLE_MAX)
@@ -134,7 +194,7 @@ impl Pool {
                 kept.push(conn);
             }
         } else {
-            idle.insert(peer.clone(), vec![conn]);
+            idle.insert(peer.id, vec![conn]);
         }
     }
 }
@@ -150,9 +210,15 @@ async fn open(peer: &Peer) -> Result<Conn, UpstreamError> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|e| UpstreamError::of_hyper(&e))?;
+    let bell = Arc::new(Bell {
+        user: Mutex::new(Waker::noop().clone()),
+        muffled: AtomicBool::new(false),
+    });
     Ok(Box::new(Connected {
         sender,
         driver,
+        waker: bell.clone().into(),
+        bell,
         ended: false,
         used: Instant::now(),
     }))
@@ -165,15 +231,14 @@ async fn exchange(
     mut conn: Conn,
     request: Request<Full<Bytes>>,
 ) -> Result<(Response<Incoming>, Conn), Unsent> {
-    let mut response = pin!(conn.sender.try_send_request(request));
+    let Connected { sender, bell, .. } = &mut *conn;
+    let mut response = pin!(bell.muffled(|| sender.try_send_request(request)));
     let response = poll_fn(|cx| {
-        // Only the driver can complete it, and that is polled right here: it needs no waker.
+        let over = conn.drive(cx).is_ready();
+        // Only the driver can complete it, and that was polled right here: it needs no waker.
         let mut unwoken = Context::from_waker(Waker::noop());
-        if !conn.ended {
-            conn.ended = Pin::new(&mut conn.driver).poll(cx).is_ready();
-        }
-        let polled = response.as_mut().poll(&mut unwoken);
-        if polled.is_pending() && conn.ended {
+        let polled = conn.muffled(|| response.as_mut().poll(&mut unwoken));
+        if polled.is_pending() && over {
             // The driver is gone and has dropped its end: the next poll says so.
             return response.as_mut().poll(cx);
         }

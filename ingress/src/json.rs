@@ -3,8 +3,10 @@
 //! [`crate::request`].
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
+use memchr::memmem::{Finder, FinderRev};
 
 /// The members of an object in their order.
 #[derive(Debug, Clone)]
@@ -152,20 +154,67 @@ fn string_end(data: &[u8], from: usize) -> Result<usize, Broken> {
     }
 }
 
-/// Where the first value of a key begins, at whatever depth; `key` with its quotes.
+/// A key that is looked for, prepared once: that costs more than a search.
 ///
 /// A JSON text never holds an unescaped quote inside a string, so the bytes of a quoted key followed by a
-/// colon are a key and nothing else.
-#[must_use]
-pub fn value_of(data: &[u8], key: &[u8]) -> Option<usize> {
-    memmem::find_iter(data, key).find_map(|at| value_behind(data, at + key.len()))
+/// colon are a key and nothing else, at whatever depth.
+pub struct Key {
+    length: usize,
+    forward: Finder<'static>,
+    backward: FinderRev<'static>,
 }
 
-/// As [`value_of`], of the last one.
-#[must_use]
-pub fn last_value_of(data: &[u8], key: &[u8]) -> Option<usize> {
-    memmem::rfind_iter(data, key).find_map(|at| value_behind(data, at + key.len()))
+impl Key {
+    /// `quoted` is the name in its quotes.
+    #[must_use]
+    pub fn new(quoted: &'static str) -> Self {
+        Self {
+            length: quoted.len(),
+            forward: Finder::new(quoted),
+            backward: FinderRev::new(quoted),
+        }
+    }
+
+    /// Where the first value of the key begins.
+    #[must_use]
+    pub fn first(&self, data: &[u8]) -> Option<usize> {
+        self.forward
+            .find_iter(data)
+            .find_map(|at| value_behind(data, at + self.length))
+    }
+
+    /// Where the last one begins.
+    #[must_use]
+    pub fn last(&self, data: &[u8]) -> Option<usize> {
+        self.backward
+            .rfind_iter(data)
+            .find_map(|at| value_behind(data, at + self.length))
+    }
 }
+
+/// The keys that answers are searched for.
+pub struct Keys {
+    pub model: Key,
+    pub usage: Key,
+    pub service_tier: Key,
+    pub finish_reason: Key,
+    pub choices: Key,
+    pub content: Key,
+    pub role: Key,
+    pub tool_calls: Key,
+}
+
+/// Made when first needed, for all threads.
+pub static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
+    model: Key::new("\"model\""),
+    usage: Key::new("\"usage\""),
+    service_tier: Key::new("\"service_tier\""),
+    finish_reason: Key::new("\"finish_reason\""),
+    choices: Key::new("\"choices\""),
+    content: Key::new("\"content\""),
+    role: Key::new("\"role\""),
+    tool_calls: Key::new("\"tool_calls\""),
+});
 
 fn value_behind(data: &[u8], key_end: usize) -> Option<usize> {
     let colon = space(data, key_end);
@@ -246,10 +295,10 @@ mod tests {
     #[test]
     fn keys_are_found_and_texts_that_look_like_them_are_not() {
         let data = br#"{"a":"usage","b":"\"usage\":1","usage" : {"x":[1]},"c":{"usage":2}}"#;
-        let first = value_of(data, b"\"usage\"").unwrap();
+        let first = KEYS.usage.first(data).unwrap();
         assert_eq!(nested_at(data, first), Some(&br#"{"x":[1]}"#[..]));
-        assert_eq!(data[last_value_of(data, b"\"usage\"").unwrap()], b'2');
-        assert_eq!(value_of(data, b"\"model\""), None);
+        assert_eq!(data[KEYS.usage.last(data).unwrap()], b'2');
+        assert_eq!(KEYS.model.first(data), None);
     }
 
     #[test]

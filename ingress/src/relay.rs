@@ -11,7 +11,7 @@ use crate::Error;
 use crate::chat::Exchange;
 use crate::edit::Edits;
 use crate::headers::{self, Timing};
-use crate::json;
+use crate::json::{self, KEYS, Key};
 use crate::providers::openai;
 use crate::record::End;
 use crate::reply::Reply;
@@ -42,16 +42,20 @@ impl Told {
         if !object.starts_with(b"{") || !object.ends_with(b"}") {
             return None;
         }
-        let text = |key: &[u8]| json::value_of(body, key).and_then(|at| json::text_at(body, at));
-        let model = json::value_of(body, b"\"model\"");
+        let text = |key: &Key| key.first(body).and_then(|at| json::text_at(body, at));
         Some(Self {
-            model: model.and_then(|at| Some(at..at + json::text_at(body, at)?.len() + 2)),
+            model: KEYS
+                .model
+                .first(body)
+                .and_then(|at| Some(at..at + json::text_at(body, at)?.len() + 2)),
             // Behind the choices, so looked for from the end.
-            usage: json::last_value_of(body, b"\"usage\"")
+            usage: KEYS
+                .usage
+                .last(body)
                 .and_then(|at| json::nested_at(body, at))
                 .and_then(Reading::openai),
-            service_tier: text(b"\"service_tier\"").map(Text::from),
-            finish: text(b"\"finish_reason\"").map(Text::from),
+            service_tier: text(&KEYS.service_tier).map(Text::from),
+            finish: text(&KEYS.finish_reason).map(Text::from),
         })
     }
 }

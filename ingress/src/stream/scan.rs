@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 use schemas::Text;
 
-use crate::json::{is_empty_list, nested_at, text_at, value_of};
+use crate::json::{KEYS, is_empty_list, nested_at, text_at};
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
@@ -110,8 +110,6 @@ pub struct Scanner {
     requested: Bytes,
     name: Name,
     show_usage: bool,
-    /// Frames end in `\r\n\r\n`.
-    crlf: bool,
     /// The beginning of a frame whose end has not come.
     rest: BytesMut,
 }
@@ -131,7 +129,6 @@ impl Scanner {
             requested: serde_json::to_string(requested).unwrap_or_default().into(),
             name: Name::Unknown,
             show_usage,
-            crlf: false,
             rest: BytesMut::new(),
         }
     }
@@ -149,7 +146,7 @@ impl Scanner {
         };
         // `from..at` are whole frames that go on as they are.
         let (mut from, mut at) = (0, 0);
-        while let Some(end) = self.frame_end(&chunk[at..]) {
+        while let Some(end) = frame_end(&chunk[at..]) {
             let frame = at..at + end;
             match self.inspect(&chunk[frame.clone()]) {
                 Verdict::Pass => {}
@@ -183,24 +180,9 @@ impl Scanner {
     /// The stream ended. Some providers leave the last blank line out: the frame before it counts.
     pub fn end(&mut self, out: &mut Out) {
         if !self.rest.is_empty() {
-            let newline: &[u8] = if self.crlf { b"\r\n\r\n" } else { b"\n\n" };
             // Cannot be too long: it was not before.
-            let _ = self.feed(Bytes::from_static(newline), out);
+            let _ = self.feed(Bytes::from_static(b"\n\n"), out);
         }
-    }
-
-    /// Length of the first frame with its blank line.
-    fn frame_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        if !self.crlf {
-            if let Some(at) = memmem::find(bytes, b"\n\n") {
-                return Some(at + 2);
-            }
-            self.crlf = memmem::find(bytes, b"\r\n\r\n").is_some();
-        }
-        if self.crlf {
-            return memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4);
-        }
-        None
     }
 
     fn inspect(&mut self, frame: &[u8]) -> Verdict {
@@ -217,22 +199,28 @@ impl Scanner {
             return Verdict::Pass;
         }
         let first = matches!(self.name, Name::Unknown);
-        if let Some(at) = value_of(data, b"\"finish_reason\"")
-            && let Some(reason) = text_at(data, at)
-        {
-            self.seen.finish = Some(reason.into());
-        } else {
-            self.count(data);
-        }
         let mut only_usage = false;
-        if let Some(at) = value_of(data, b"\"usage\"")
+        if let Some(at) = KEYS.usage.first(data)
             && let Some(reading) = nested_at(data, at).and_then(Reading::openai)
         {
             self.seen.usage = Some(reading);
-            only_usage = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_list(data, at));
+            only_usage = KEYS
+                .choices
+                .first(data)
+                .is_some_and(|at| is_empty_list(data, at));
+        }
+        if let Some(at) = KEYS.finish_reason.first(data)
+            && let Some(reason) = text_at(data, at)
+        {
+            self.seen.finish = Some(reason.into());
+        } else if !only_usage {
+            self.count(data);
         }
         if (first || only_usage)
-            && let Some(tier) = value_of(data, b"\"service_tier\"").and_then(|at| text_at(data, at))
+            && let Some(tier) = KEYS
+                .service_tier
+                .first(data)
+                .and_then(|at| text_at(data, at))
         {
             self.seen.service_tier = Some(tier.into());
         }
@@ -242,17 +230,9 @@ impl Scanner {
         self.rename(frame)
     }
 
-    /// Counts a frame that carries output; those that only open a choice do not.
+    /// Counts a frame that carries output; those that only open the stream do not.
     fn count(&mut self, data: &[u8]) {
-        let opening = self.seen.frames == 0
-            && memmem::find(data, b"\"role\"").is_some()
-            && value_of(data, b"\"content\"").is_none_or(|at| {
-                let value = &data[at..];
-                value.starts_with(b"\"\"") || value.starts_with(b"null")
-            })
-            && memmem::find(data, b"\"tool_calls\"").is_none();
-        let empty = value_of(data, b"\"choices\"").is_some_and(|at| is_empty_list(data, at));
-        if opening || empty {
+        if self.seen.frames == 0 && is_opening(data) {
             return;
         }
         let bytes = data.len() as u64;
@@ -290,7 +270,7 @@ impl Scanner {
 
     /// What the provider calls the model is the same in all frames of a stream.
     fn learn(&mut self, frame: &[u8]) {
-        let Some(at) = value_of(frame, b"\"model\"") else {
+        let Some(at) = KEYS.model.first(frame) else {
             return;
         };
         let Some(text) = text_at(frame, at) else {
@@ -309,6 +289,29 @@ impl Scanner {
             value_len,
         };
     }
+}
+
+/// Length of the first frame with its blank line, whichever way lines end.
+fn frame_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
+/// Whether a frame names a role, or filters of the prompt, and has no output yet.
+fn is_opening(data: &[u8]) -> bool {
+    let no_choice = KEYS
+        .choices
+        .first(data)
+        .is_some_and(|at| is_empty_list(data, at));
+    let no_content = KEYS.content.first(data).is_none_or(|at| {
+        let value = &data[at..];
+        value.starts_with(b"\"\"") || value.starts_with(b"null")
+    });
+    let role = KEYS.role.first(data).is_some();
+    no_choice || (role && no_content && KEYS.tool_calls.first(data).is_none())
 }
 
 #[cfg(test)]

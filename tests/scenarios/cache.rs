@@ -22,7 +22,7 @@ async fn the_same_question_is_answered_from_the_cache_for_nothing() {
     let again = chat.send().await;
     assert_eq!(
         again.header("x-tollgate-cache"),
-        "hit; kind=exact; similarity=1"
+        "hit; kind=exact; similarity=1.0000"
     );
     assert_eq!(again.header("x-litellm-response-cost"), "0.0");
     assert_eq!(again.content(), first.content());
@@ -39,14 +39,17 @@ async fn the_same_question_is_answered_from_the_cache_for_nothing() {
 
     // A stream that ended well is an answer too.
     let other = world.chat_as(&key, "Who wrote the play Hamlet?");
+    let entries = world.data_dir().join("cache/entries.log");
+    let kept = || std::fs::metadata(&entries).map_or(0, |file| file.len());
+    let before = kept();
     let streamed = other.stream().await;
+    // Stored off the client's way, a moment after the last byte.
+    world
+        .until("the answer to be kept", || kept() > before)
+        .await;
     let hit = other.send().await;
-    assert!(
-        hit.header("x-tollgate-cache")
-            .starts_with("hit; kind=exact"),
-        "{:?}",
-        hit.headers
-    );
+    let told = hit.header("x-tollgate-cache");
+    assert!(told.starts_with("hit; kind=exact"), "{:?}", hit.headers);
     assert_eq!(hit.content(), streamed.content());
 }
 

@@ -51,7 +51,7 @@ async fn the_first_call_needs_no_configuration() {
         String::from_utf8_lossy(&output.stderr)
     );
 
-    let http = reqwest::Client::new();
+    let http = tests::client::http();
     let chat = Chat::new(&http, &gateway.url(), &key, "tollgate/demo", "Hello?");
     let plain = chat.send().await;
     assert_eq!(plain.status, 200, "{}", plain.text);

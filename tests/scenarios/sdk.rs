@@ -128,7 +128,8 @@ async fn compare(world: &World, model: &str) {
     );
 }
 
-#[tokio::test]
+// The drivers block their thread, and the scripted provider needs another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sdks_get_the_same_answers_and_the_same_bill() {
     let world = World::start().await;
     compare(&world, "scripted").await;

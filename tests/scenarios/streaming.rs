@@ -128,7 +128,7 @@ async fn missing_usage_is_estimated_and_flagged() {
     world.rows(2).await;
     assert_eq!(
         world.sql("select countIf(estimated), min(output_tokens) > 0 from usage_rows final"),
-        "2\ttrue"
+        "2\t1"
     );
 }
 

@@ -5,6 +5,13 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
+/// An HTTP client. It has no TLS to speak of here, but wants to know with what.
+pub fn http() -> reqwest::Client {
+    // The second time it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// A call that is being put together.
 #[derive(Clone)]
 pub struct Chat {

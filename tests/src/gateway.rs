@@ -47,7 +47,7 @@ impl Gateway {
     /// Starts it and waits until it is ready to serve.
     pub async fn start(launch: Launch) -> Self {
         let mut gateway = Self::spawn(launch);
-        let client = reqwest::Client::new();
+        let client = crate::client::http();
         let url = format!("{}/health/readiness", gateway.url());
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {

@@ -353,6 +353,8 @@ fn stream(shared: Arc<Shared>, answer: Answer, script: Script, with_usage: bool)
                 }
                 if script.drop_after == Some(at) {
                     open.finished();
+                    // What was sent is on its way before the cut, which would take it along.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     // Cuts the connection in the middle of the body.
                     yield Err(io::Error::other("scripted cut"));
                     return;

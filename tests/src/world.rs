@@ -73,7 +73,7 @@ impl Build {
         World {
             gateway,
             provider,
-            http: reqwest::Client::new(),
+            http: crate::client::http(),
             folder,
         }
     }

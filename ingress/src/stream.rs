@@ -133,49 +133,50 @@ impl Relay {
     /// Whatever has arrived. Empty when the stage has changed.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let mut out = Out::default();
-        loop {
+        let end = loop {
             match self.answer.poll_data(cx) {
                 Poll::Ready(Some(Ok(chunk))) => {
                     if let Err(limit) = self.scanner.feed(chunk, &mut out) {
-                        self.fail(UpstreamError::TooLarge(limit));
-                        break;
+                        break Some(Err(UpstreamError::TooLarge(limit)));
                     }
                     if self.scanner.seen.done {
-                        self.complete();
-                        break;
+                        break Some(Ok(()));
                     }
                     if out.len() >= WRITE_MAX {
-                        break;
+                        break None;
                     }
                 }
                 Poll::Ready(None) => {
                     self.scanner.end(&mut out);
                     let seen = &self.scanner.seen;
                     // Some providers end without `[DONE]`; one that gave no reason was cut off.
-                    if seen.done || (seen.finish.is_some() && !seen.failed) {
-                        self.complete();
+                    let complete = seen.done || (seen.finish.is_some() && !seen.failed);
+                    break Some(if complete {
+                        Ok(())
                     } else {
-                        self.fail(UpstreamError::Closed);
-                    }
-                    break;
+                        Err(UpstreamError::Closed)
+                    });
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.fail(error);
-                    break;
-                }
+                Poll::Ready(Some(Err(error))) => break Some(Err(error)),
                 Poll::Pending if out.is_empty() => return Poll::Pending,
                 Poll::Pending => {
                     self.mark();
-                    break;
+                    break None;
                 }
             }
-        }
+        };
         let out = out.take();
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(&out);
             if kept.len() > KEPT_MAX {
                 self.kept = None;
             }
+        }
+        // Only now: what the cache keeps is the answer to its last frame.
+        match end {
+            None => {}
+            Some(Ok(())) => self.complete(),
+            Some(Err(error)) => self.fail(error),
         }
         Poll::Ready(out)
     }

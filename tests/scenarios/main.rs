@@ -9,6 +9,7 @@ mod hangup;
 mod keys;
 mod one_number;
 mod restart;
+mod roles;
 mod sdk;
 mod sql;
 mod streaming;

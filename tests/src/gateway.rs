@@ -89,6 +89,27 @@ impl Gateway {
         Self { launch, child, log }
     }
 
+    /// Starts one role of the executable, to be stopped when the answer is dropped.
+    pub fn role(role: &str, launch: &Launch) -> Self {
+        std::fs::create_dir_all(&launch.data_dir).unwrap();
+        let log = launch.data_dir.with_extension(format!("{role}.log"));
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let mut command = command_of(role, launch);
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        Self {
+            launch: launch.clone(),
+            child: command.spawn().unwrap(),
+            log,
+        }
+    }
+
     /// Starts it where it is expected to refuse, and gives what it said.
     pub fn refused(launch: &Launch) -> Output {
         let mut child = command(launch)
@@ -182,9 +203,13 @@ impl Drop for Gateway {
 }
 
 fn command(launch: &Launch) -> Command {
+    command_of("up", launch)
+}
+
+fn command_of(role: &str, launch: &Launch) -> Command {
     let mut command = Command::new(executable());
     command
-        .arg("up")
+        .arg(role)
         .args(["--port", &launch.port.to_string()])
         .args(["--clickhouse-port", &launch.clickhouse_port.to_string()])
         .arg("--data-dir")

@@ -80,7 +80,7 @@ impl Build {
 }
 
 /// The usual file: `scripted` with a price, `unpriced` without one, both at the scripted provider.
-fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
+pub fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
     let demo = if demo { DEMO } else { "" };
     let base = provider.base_url();
     let price = |nano: u64| NanoUsd(i64::try_from(nano).unwrap()).to_string();
@@ -171,9 +171,9 @@ impl World {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Waits until the tables hold so many final usage rows.
+    /// Waits until the tables hold so many last usage rows, with their costs: the ledger is written second.
     pub async fn rows(&self, expected: usize) {
-        let query = "select count() from usage_rows final where last";
+        let query = "select count() from cost_ledger final where last";
         self.until(&format!("{expected} usage rows"), || {
             self.sql(query) == expected.to_string()
         })

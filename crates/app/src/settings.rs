@@ -28,7 +28,7 @@ const DATA_DIR: &str = ".tollgate";
 pub fn load(flags: &RoleFlags) -> Result<Settings> {
     let Loaded { config, warnings } = read_config(flags)?;
     log::start(&config.log, flags.detailed_debug);
-    for warning in &warnings {
+    for warning in config::summary(&warnings) {
         tracing::warn!("{warning}");
     }
     let data_dir = data_dir(flags, &config);

@@ -26,7 +26,7 @@ use crate::reply::Reply;
 use crate::request::ChatRequest;
 use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
 use crate::{Error, Gateway, Worker, relay, stream};
 
@@ -106,7 +106,7 @@ where
     if !request.stream {
         return relay::plain(&mut exchange, &mut answer).await;
     }
-    if !is_event_stream(&answer.headers) {
+    if !is_event_stream(&answer.fields) {
         let error =
             UpstreamError::Malformed("a stream was asked for, and something else came".to_owned());
         let error = error.into_error(&exchange);
@@ -235,7 +235,7 @@ impl Exchange {
             "application/json"
         };
         let mut response = Response::new(chunks(hit.chunks));
-        *response.headers_mut() = self.worker.heads.make(&HeaderMap::new(), |into| {
+        *response.headers_mut() = self.worker.heads.make(&Fields::default(), |into| {
             headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
             headers::cost(into, &self.call, &settled);
             headers::content_type(into, kind);
@@ -256,7 +256,7 @@ impl Exchange {
     /// The head of an answer that a provider gave.
     pub fn head(
         &self,
-        upstream: &HeaderMap,
+        upstream: &Fields,
         timing: Timing,
         more: impl FnOnce(&mut List),
     ) -> HeaderMap {
@@ -446,12 +446,13 @@ fn timeout(headers: &HeaderMap, request: &ChatRequest, served: &Served) -> Resul
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"text/event-stream")
-    })
+fn is_event_stream(fields: &Fields) -> bool {
+    let kind = fields
+        .get("content-type")
+        .map_or(&b""[..], |kind| kind.as_bytes());
+    let wanted = b"text/event-stream";
+    kind.get(..wanted.len())
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
 fn chunks(mut chunks: Vec<Bytes>) -> Reply {

@@ -10,6 +10,7 @@ use schemas::{CacheKind, NanoUsd, Text};
 
 use crate::models::{Group, Served};
 use crate::record::{Call, Settled};
+use crate::upstream::Fields;
 
 pub use heads::{Heads, List};
 
@@ -61,7 +62,7 @@ pub fn answered(
     call: &Call,
     group: &Group,
     served: &Served,
-    upstream: &HeaderMap,
+    upstream: &Fields,
     timing: Timing,
 ) {
     identity(into, call, group, served);
@@ -76,7 +77,7 @@ pub fn answered(
             &RESET_REQUESTS,
             &RESET_TOKENS,
         ] {
-            if let Some(value) = upstream.get(name) {
+            if let Some(value) = upstream.get(name.as_str()) {
                 into.insert(name.clone(), value.clone());
             }
         }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Json;
 use axum::extract::State;
+use bytes::{Bytes, BytesMut};
 use config::{AuthScheme, Config, Dialect, ModelEntry};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use schemas::Text;
 use serde_json::{Value, json};
 
@@ -50,8 +51,8 @@ pub struct Served {
 /// Where a call is sent, at the deployment's peer.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Path and query.
-    pub path: Uri,
+    /// Everything before the body of a request, up to the value of `content-length`.
+    pub head: Bytes,
     /// The whole URL.
     pub url: reqwest::Url,
 }
@@ -270,6 +271,16 @@ impl Deployment {
                 HeaderName::try_from(name).map_err(|_| broken("the name of an extra header"))?;
             let value =
                 HeaderValue::try_from(value.expose()).map_err(|_| broken("an extra header"))?;
+            // They say where a request ends: ours to say.
+            if [
+                header::CONTENT_LENGTH,
+                header::TRANSFER_ENCODING,
+                header::CONNECTION,
+            ]
+            .contains(&name)
+            {
+                return Err(broken("the extra header that frames a request"));
+            }
             headers.insert(name, value);
         }
         Ok(Self {
@@ -303,7 +314,7 @@ impl Served {
         let entry = &deployment.entry;
         let target = match entry.dialect {
             Dialect::Demo | Dialect::Unsupported(_) => None,
-            Dialect::OpenAi | Dialect::Azure => Some(Target::new(entry, upstream_model)?),
+            Dialect::OpenAi | Dialect::Azure => Some(Target::new(&deployment, upstream_model)?),
         };
         let priced_as = entry.base_model.as_deref().unwrap_or(upstream_model).into();
         Ok(Self {
@@ -323,16 +334,27 @@ fn no_url(entry: &ModelEntry) -> Error {
 }
 
 impl Target {
-    fn new(entry: &ModelEntry, upstream_model: &str) -> Result<Self, Error> {
-        let broken = || no_url(entry);
-        let url =
-            reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model)).map_err(|_| broken())?;
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
+    fn new(deployment: &Deployment, upstream_model: &str) -> Result<Self, Error> {
+        let entry = &deployment.entry;
+        let url = reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model))
+            .map_err(|_| no_url(entry))?;
+        let mut head = BytesMut::new();
+        head.extend_from_slice(b"POST ");
+        // As the URL standard writes them: no white space, no line ends.
+        head.extend_from_slice(url.path().as_bytes());
+        if let Some(query) = url.query() {
+            head.extend_from_slice(b"?");
+            head.extend_from_slice(query.as_bytes());
+        }
+        head.extend_from_slice(b" HTTP/1.1\r\n");
+        for (name, value) in &deployment.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+        head.extend_from_slice(b"content-length: ");
         Ok(Self {
-            path: path.parse().map_err(|_| broken())?,
+            head: head.freeze(),
             url,
         })
     }

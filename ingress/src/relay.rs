@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::Response;
 use schemas::Text;
 
 use crate::Error;
 use crate::chat::Exchange;
 use crate::edit::Edits;
 use crate::headers::{self, Timing};
-use crate::json::{self, KEYS, Key};
+use crate::json::{self, KEYS};
 use crate::providers::openai;
 use crate::record::End;
 use crate::reply::Reply;
@@ -42,20 +42,21 @@ impl Told {
         if !object.starts_with(b"{") || !object.ends_with(b"}") {
             return None;
         }
-        let text = |key: &Key| key.first(body).and_then(|at| json::text_at(body, at));
+        let text = |at: usize| json::text_at(body, at);
+        let finish = KEYS.finish_reason.first(body);
+        // Behind the choices with most providers, before them with some.
+        let usage = KEYS
+            .usage
+            .after(body, finish.unwrap_or(0))
+            .or_else(|| KEYS.usage.first(body));
         Some(Self {
             model: KEYS
                 .model
                 .first(body)
-                .and_then(|at| Some(at..at + json::text_at(body, at)?.len() + 2)),
-            // Behind the choices, so looked for from the end.
-            usage: KEYS
-                .usage
-                .last(body)
-                .and_then(|at| json::nested_at(body, at))
-                .and_then(Reading::openai),
-            service_tier: text(&KEYS.service_tier).map(Text::from),
-            finish: text(&KEYS.finish_reason).map(Text::from),
+                .and_then(|at| Some(at..at + text(at)?.len() + 2)),
+            usage: usage.and_then(|at| Reading::openai(&body[at..])),
+            service_tier: KEYS.service_tier.first(body).and_then(text).map(Text::from),
+            finish: finish.and_then(text).map(Text::from),
         })
     }
 }
@@ -79,8 +80,8 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
         Some(told) => told,
         None => {
             let json = answer
-                .headers
-                .get(header::CONTENT_TYPE)
+                .fields
+                .get("content-type")
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
             // Broken JSON was an answer once; anything else never came from a model.
             let reading = if json {
@@ -128,7 +129,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
         dispatched: exchange.dispatched,
         answered,
     };
-    *response.headers_mut() = exchange.head(&answer.headers, timing, |into| {
+    *response.headers_mut() = exchange.head(&answer.fields, timing, |into| {
         headers::cost(into, &exchange.call, &settled);
         headers::content_type(into, "application/json");
     });
@@ -138,7 +139,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
 /// Reads a provider's refusal and ends the call: nothing was produced, so nothing is billed.
 pub async fn refusal(exchange: &mut Exchange, answer: &mut Answer) -> Error {
     let body = answer.collect(ERROR_MAX).await.unwrap_or_default();
-    let mut error = openai::error(answer.status, &answer.headers, &body);
+    let mut error = openai::error(answer.status, answer.fields.get("retry-after"), &body);
     if error.status.is_server_error() {
         error.message = format!("{}Exception - {}", exchange.exception(), error.message);
     }

@@ -48,7 +48,7 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
         dispatched: exchange.dispatched,
         answered,
     };
-    let head = exchange.head(&answer.headers, timing, |into| {
+    let head = exchange.head(&answer.fields, timing, |into| {
         headers::content_type(into, "text/event-stream; charset=utf-8");
         headers::no_cache(into);
     });
@@ -211,11 +211,7 @@ impl Relay {
             .unwrap_or_else(|| self.exchange.call.estimate(output));
         if seen.failed {
             // Its error frame has gone out; what it produced before is billed.
-            let error = openai::error(
-                http::StatusCode::BAD_GATEWAY,
-                &http::HeaderMap::new(),
-                b"{}",
-            );
+            let error = openai::error(http::StatusCode::BAD_GATEWAY, None, b"{}");
             let end = End::failed(&Error::Provider(Box::new(error)), reading);
             self.exchange.failed();
             self.close(end, DONE, None);

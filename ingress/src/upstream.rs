@@ -7,20 +7,23 @@
 
 mod answer;
 mod error;
+mod fields;
+mod framing;
 mod pool;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
-use http_body_util::Full;
+use http::HeaderValue;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use answer::Answer;
 pub use error::{Stage, UpstreamError};
+pub use fields::Fields;
 
 use crate::models::{Deployment, Target};
 use pool::Pool;
@@ -126,7 +129,7 @@ impl Upstream {
         };
         let answer = async {
             match &deployment.peer {
-                Some(peer) if !peer.indirect => self.direct(peer, target, deployment, body).await,
+                Some(peer) if !peer.indirect => self.direct(peer, target, body).await,
                 // Rare enough, or encrypted: a box more is not seen, and its room is saved elsewhere.
                 _ => Box::pin(self.through_reqwest(target, deployment, body)).await,
             }
@@ -144,22 +147,13 @@ impl Upstream {
         &self,
         peer: &Arc<Peer>,
         target: &Target,
-        deployment: &Deployment,
         body: Bytes,
     ) -> Result<Answer, UpstreamError> {
-        let mut request = http::Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = target.path.clone();
-        *request.headers_mut() = deployment.headers.clone();
-        let (response, conn) = self.pool.send(peer, request, self.connect).await?;
-        let (head, body) = response.into_parts();
-        Ok(Answer::pooled(
-            head,
-            body,
-            conn,
-            self.pool.clone(),
-            peer.clone(),
-        ))
+        let (head, conn) = self
+            .pool
+            .send(peer, &target.head, &body, self.connect)
+            .await?;
+        Ok(Answer::pooled(head, conn, self.pool.clone(), peer.clone()))
     }
 
     async fn through_reqwest(
@@ -180,7 +174,7 @@ impl Upstream {
             .await
             .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
         let (head, body) = http::Response::from(response).into_parts();
-        Ok(Answer::reqwest(head, body))
+        Ok(Answer::reqwest(&head, body))
     }
 
     fn client(&self) -> Result<reqwest::Client, UpstreamError> {

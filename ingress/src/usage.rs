@@ -6,7 +6,7 @@
 
 use schemas::{Meter, Meters};
 
-use crate::json::{self, Member, Members};
+use crate::json;
 
 /// Bytes of text that make about one token, for estimates only; never for a bound.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -41,80 +41,111 @@ struct Counts {
     odd: bool,
 }
 
+/// Which object of a usage object a count stands in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Prompt,
+    Completion,
+    Other,
+}
+
 impl Counts {
-    fn read(raw: &[u8]) -> Option<Self> {
+    /// Reads an object that begins at the front of `data`; what follows it is not looked at. Also says
+    /// how long it is.
+    fn read(data: &[u8]) -> Option<(Self, usize)> {
         let mut counts = Self::default();
         let mut cache_hit = None;
-        for member in Members::of(raw).ok()? {
-            let Member { name, value, .. } = member.ok()?;
-            match name {
-                b"prompt_tokens" => counts.prompt = counts.count(value),
-                b"completion_tokens" => counts.completion = counts.count(value),
-                b"total_tokens" => counts.total = counts.count(value),
-                // DeepSeek's; it may stand beside `prompt_tokens_details` and then says the same.
-                b"prompt_cache_hit_tokens" => cache_hit = counts.count(value),
-                b"prompt_tokens_details" => counts.details(value, Self::prompt_detail)?,
-                b"completion_tokens_details" => counts.details(value, Self::completion_detail)?,
-                _ => {}
+        let (mut part, mut depth) = (Part::Whole, 0_u32);
+        let mut at = 0;
+        loop {
+            match data.get(at)? {
+                b'"' => {
+                    let (name, after) = json::string_at(data, at)?;
+                    let Some(value) = json::value_behind(data, after) else {
+                        // A text, not a key.
+                        at = after;
+                        continue;
+                    };
+                    at = value;
+                    match data.get(at)? {
+                        b'{' if depth == 1 => {
+                            part = match name {
+                                b"prompt_tokens_details" => Part::Prompt,
+                                b"completion_tokens_details" => Part::Completion,
+                                _ => Part::Other,
+                            };
+                        }
+                        b'0'..=b'9' | b'-' => {
+                            let (count, after) = json::integer_at(data, at);
+                            at = after;
+                            counts.odd |= count.is_none() && part != Part::Other;
+                            counts.book(part, name, count, &mut cache_hit);
+                        }
+                        _ => {}
+                    }
+                }
+                opening @ (b'{' | b'[') => {
+                    if depth == 0 && *opening == b'[' {
+                        return None;
+                    }
+                    depth += 1;
+                    if depth > 2 || *opening == b'[' {
+                        part = Part::Other;
+                    }
+                    at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1)?;
+                    at += 1;
+                    if depth == 0 {
+                        counts.cached = counts.cached.or(cache_hit);
+                        return Some((counts, at));
+                    }
+                    if depth == 1 {
+                        part = Part::Whole;
+                    }
+                }
+                _ if depth == 0 => return None,
+                _ => at += 1,
             }
         }
-        counts.cached = counts.cached.or(cache_hit);
-        Some(counts)
     }
 
-    fn details(&mut self, value: &[u8], of: fn(&mut Self, &[u8], Option<i64>)) -> Option<()> {
-        if value == b"null" {
-            return Some(());
-        }
-        for member in Members::of(value).ok()? {
-            let Member { name, value, .. } = member.ok()?;
-            let count = self.count(value);
-            of(self, name, count);
-        }
-        Some(())
-    }
-
-    fn prompt_detail(&mut self, name: &[u8], count: Option<i64>) {
-        match name {
-            b"cached_tokens" => self.cached = count,
-            b"cache_creation_tokens" | b"cache_write_tokens" => self.cache_write = count,
-            b"audio_tokens" => self.audio_in = count,
-            b"image_tokens" => self.image_in = count,
-            b"video_tokens" => self.video_in = count,
-            _ => {}
-        }
-    }
-
-    fn completion_detail(&mut self, name: &[u8], count: Option<i64>) {
-        match name {
-            b"reasoning_tokens" => self.reasoning = count,
-            b"audio_tokens" => self.audio_out = count,
-            b"image_tokens" => self.image_out = count,
-            _ => {}
-        }
-    }
-
-    fn count(&mut self, value: &[u8]) -> Option<i64> {
-        let count = json::integer(value);
-        // Other values than numbers may stand among details.
-        self.odd |= count.is_none()
-            && value
-                .first()
-                .is_some_and(|b| b.is_ascii_digit() || *b == b'-');
-        count
+    fn book(&mut self, part: Part, name: &[u8], count: Option<i64>, cache_hit: &mut Option<i64>) {
+        let place = match (part, name) {
+            (Part::Whole, b"prompt_tokens") => &mut self.prompt,
+            (Part::Whole, b"completion_tokens") => &mut self.completion,
+            (Part::Whole, b"total_tokens") => &mut self.total,
+            // DeepSeek's; it may stand beside `prompt_tokens_details` and then says the same.
+            (Part::Whole, b"prompt_cache_hit_tokens") => cache_hit,
+            (Part::Prompt, b"cached_tokens") => &mut self.cached,
+            (Part::Prompt, b"cache_creation_tokens" | b"cache_write_tokens") => {
+                &mut self.cache_write
+            }
+            (Part::Prompt, b"audio_tokens") => &mut self.audio_in,
+            (Part::Prompt, b"image_tokens") => &mut self.image_in,
+            (Part::Prompt, b"video_tokens") => &mut self.video_in,
+            (Part::Completion, b"reasoning_tokens") => &mut self.reasoning,
+            (Part::Completion, b"audio_tokens") => &mut self.audio_out,
+            (Part::Completion, b"image_tokens") => &mut self.image_out,
+            _ => return,
+        };
+        *place = count;
     }
 }
 
 impl Reading {
-    /// Reads an object of OpenAI's shape; `None` when it is not one or counts nothing.
+    /// Reads an object of OpenAI's shape at the front of `data`; `None` when there is none or it counts
+    /// nothing.
     #[must_use]
-    pub fn openai(raw: &[u8]) -> Option<Self> {
-        let counts = Counts::read(raw)?;
+    pub fn openai(data: &[u8]) -> Option<Self> {
+        let (counts, length) = Counts::read(data)?;
         if counts.prompt.is_none() && counts.completion.is_none() {
             return None;
         }
         let mut reading = Self {
-            raw: raw.to_vec(),
+            raw: data[..length].to_vec(),
             mismatch: counts.odd,
             ..Self::default()
         };
@@ -279,6 +310,17 @@ mod tests {
             wanted.sort_unstable();
             assert_eq!(found, (wanted, *mismatch), "{text}");
         }
+    }
+
+    #[test]
+    fn only_the_object_is_read_and_kept() {
+        let reading = Reading::openai(
+            b"{\"prompt_tokens\": 3, \"x\": [{\"prompt_tokens\": 9}], \"y\": \"}\"} , \"z\":1}",
+        )
+        .unwrap();
+        assert_eq!(reading.meters.input_tokens(), 3);
+        assert!(reading.raw.ends_with(b"\"}\"}"));
+        assert_eq!(Reading::openai(b"{\"prompt_tokens\":3"), None);
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! insert each costs more than everything else that is done to them; a copy of a finished map whose values
 //! are then set in order costs a tenth of it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
+
+use crate::upstream::Fields;
 
 /// Finished heads that are remembered: one for each mix of limits, providers and kinds of answers.
 const REMEMBERED: usize = 32;
@@ -37,12 +40,12 @@ struct Inner {
 
 /// The names of a provider's head and what each is called in ours; none for those that stay behind.
 #[derive(Debug)]
-struct Copies(Vec<(HeaderName, Option<HeaderName>)>);
+struct Copies(Vec<(Bytes, Option<HeaderName>)>);
 
 impl Heads {
     /// A head out of what `tell` says, and of a provider's own headers, each again as
     /// `llm_provider-<name>`.
-    pub fn make(&self, upstream: &HeaderMap, tell: impl FnOnce(&mut List)) -> HeaderMap {
+    pub fn make(&self, upstream: &Fields, tell: impl FnOnce(&mut List)) -> HeaderMap {
         let mut inner = self.0.lock();
         let Inner {
             list,
@@ -85,19 +88,22 @@ fn is_like(known: &HeaderMap, list: &List) -> bool {
     known.len() == list.0.len() && known.keys().eq(list.0.iter().map(|(name, _)| name))
 }
 
-fn copy(known: &mut Vec<Copies>, upstream: &HeaderMap, list: &mut List) {
-    if upstream.is_empty() {
+fn copy(known: &mut Vec<Copies>, upstream: &Fields, list: &mut List) {
+    let fields = upstream.iter();
+    if fields.len() == 0 {
         return;
     }
-    let names = || upstream.iter().map(|(name, _)| name);
-    let found = known.iter().position(|copies| {
-        copies.0.len() == upstream.len() && names().eq(copies.0.iter().map(|(name, _)| name))
-    });
-    let at = found.unwrap_or_else(|| {
+    let names = || fields.clone().map(|(name, _)| name);
+    let is_known = |copies: &Copies| {
+        copies.0.len() == fields.len() && names().eq(copies.0.iter().map(|(name, _)| name))
+    };
+    let at = known.iter().position(is_known).unwrap_or_else(|| {
         let copies = names().map(|name| {
-            let copy = (!stays_behind(name))
-                .then(|| HeaderName::try_from(format!("llm_provider-{name}")).ok());
-            (name.clone(), copy.flatten())
+            let text = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let copy = (!stays_behind(&text))
+                .then(|| HeaderName::try_from(format!("llm_provider-{text}")).ok());
+            // A copy: the slice would keep all of the head that it came with.
+            (Bytes::copy_from_slice(name), copy.flatten())
         });
         if known.len() >= REMEMBERED {
             known.remove(0);
@@ -105,7 +111,7 @@ fn copy(known: &mut Vec<Copies>, upstream: &HeaderMap, list: &mut List) {
         known.push(Copies(copies.collect()));
         known.len() - 1
     });
-    for ((_, copy), (_, value)) in known[at].0.iter().zip(upstream) {
+    for ((_, copy), (_, value)) in known[at].0.iter().zip(fields) {
         if let Some(copy) = copy {
             list.insert(copy.clone(), value.clone());
         }
@@ -113,21 +119,24 @@ fn copy(known: &mut Vec<Copies>, upstream: &HeaderMap, list: &mut List) {
 }
 
 /// About the connection or the framing, not the answer; and cookies, which are the gateway's own.
-fn stays_behind(name: &HeaderName) -> bool {
+fn stays_behind(name: &str) -> bool {
     [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::SET_COOKIE,
-        header::UPGRADE,
-        header::TRAILER,
-        header::TE,
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+        "set-cookie",
+        "upgrade",
+        "trailer",
+        "te",
     ]
-    .contains(name)
+    .contains(&name)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn pairs(head: &HeaderMap) -> Vec<(String, String)> {
@@ -147,7 +156,7 @@ mod tests {
         once.insert("x-b", HeaderValue::from_static("3"));
         for upstream in [&once, &upstream, &HeaderMap::new()] {
             let make = |number: &'static str| {
-                heads.make(upstream, |list| {
+                heads.make(&Fields::from(upstream), |list| {
                     list.insert(
                         HeaderName::from_static("x-one"),
                         HeaderValue::from_static(number),
@@ -162,11 +171,11 @@ mod tests {
                 first.len(),
                 2 + upstream
                     .iter()
-                    .filter(|(name, _)| !stays_behind(name))
+                    .filter(|(name, _)| !stays_behind(name.as_str()))
                     .count()
             );
         }
-        let copied = heads.make(&upstream, |_| {});
+        let copied = heads.make(&Fields::from(&upstream), |_| {});
         let values: Vec<_> = copied.get_all("llm_provider-x-a").iter().collect();
         assert_eq!(values, ["1", "2"]);
     }

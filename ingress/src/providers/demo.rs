@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -47,7 +47,7 @@ pub fn answer(body: &Bytes, deadline: Instant) -> Answer {
         );
         reply.plain()
     };
-    Answer::local(StatusCode::OK, headers, chunks, deadline)
+    Answer::local(&headers, chunks, deadline)
 }
 
 impl Reply {

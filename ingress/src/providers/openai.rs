@@ -2,7 +2,7 @@
 //! on their way out, and how an error of theirs is read.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -86,7 +86,7 @@ struct ErrorFields {
 
 /// Reads a provider's error, whatever shape it has.
 #[must_use]
-pub fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+pub fn error(status: StatusCode, retry_after: Option<&HeaderValue>, body: &[u8]) -> ProviderError {
     let mut error = ProviderError {
         // What is neither an answer nor an error (a redirect, say) is a fault of the way there.
         status: if status.as_u16() >= 400 {
@@ -98,7 +98,7 @@ pub fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderEr
         kind: None,
         param: None,
         code: None,
-        retry_after: headers.get(header::RETRY_AFTER).cloned(),
+        retry_after: retry_after.cloned(),
     };
     if let Ok(parsed) = serde_json::from_slice::<ErrorBody<'_>>(body) {
         let raw = parsed.error.map_or("null", RawValue::get);
@@ -138,11 +138,7 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &str) -> ProviderError {
-        error(
-            StatusCode::from_u16(status).unwrap(),
-            &HeaderMap::new(),
-            body.as_bytes(),
-        )
+        error(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
     }
 
     #[test]

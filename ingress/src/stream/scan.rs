@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 use schemas::Text;
 
-use crate::json::{KEYS, is_empty_list, nested_at, text_at};
+use crate::json::{KEYS, is_empty_list, text_at};
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
@@ -201,7 +201,7 @@ impl Scanner {
         let first = matches!(self.name, Name::Unknown);
         let mut only_usage = false;
         if let Some(at) = KEYS.usage.first(data)
-            && let Some(reading) = nested_at(data, at).and_then(Reading::openai)
+            && let Some(reading) = Reading::openai(&data[at..])
         {
             self.seen.usage = Some(reading);
             only_usage = KEYS

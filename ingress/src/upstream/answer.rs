@@ -5,22 +5,24 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::fields::Fields;
+use super::framing::{Framing, Step};
 use super::pool::{Conn, Pool};
+use super::wire::Head;
 use super::{Peer, Stage, UpstreamError};
 
 /// Head and body of an answer.
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub fields: Fields,
     source: Source,
     deadline: Instant,
     idle: Duration,
@@ -32,9 +34,10 @@ pub struct Answer {
 
 enum Source {
     Pooled {
-        body: Incoming,
-        /// Gone once it has been given back.
-        conn: Option<Conn>,
+        conn: Conn,
+        framing: Framing,
+        /// The connection may be used again.
+        keep: bool,
         pool: Arc<Pool>,
         peer: Arc<Peer>,
     },
@@ -44,11 +47,11 @@ enum Source {
 }
 
 impl Answer {
-    fn new(head: http::response::Parts, source: Source) -> Self {
+    fn new(status: StatusCode, fields: Fields, source: Source) -> Self {
         let now = Instant::now();
         Self {
-            status: head.status,
-            headers: head.headers,
+            status,
+            fields,
             source,
             deadline: now,
             idle: Duration::MAX,
@@ -57,39 +60,39 @@ impl Answer {
         }
     }
 
-    pub(super) fn pooled(
-        head: http::response::Parts,
-        body: Incoming,
-        conn: Conn,
-        pool: Arc<Pool>,
-        peer: Arc<Peer>,
-    ) -> Self {
+    pub(super) fn pooled(head: Head, conn: Conn, pool: Arc<Pool>, peer: Arc<Peer>) -> Self {
+        let Head {
+            status,
+            fields,
+            framing,
+            keep,
+        } = head;
         Self::new(
-            head,
+            status,
+            fields,
             Source::Pooled {
-                body,
-                conn: Some(conn),
+                conn,
+                framing,
+                keep,
                 pool,
                 peer,
             },
         )
     }
 
-    pub(super) fn reqwest(head: http::response::Parts, body: reqwest::Body) -> Self {
-        Self::new(head, Source::Reqwest(Box::new(body)))
+    pub(super) fn reqwest(head: &http::response::Parts, body: reqwest::Body) -> Self {
+        Self::new(
+            head.status,
+            Fields::from(&head.headers),
+            Source::Reqwest(Box::new(body)),
+        )
     }
 
     /// An answer made in this process, through the same code as any other.
     #[must_use]
-    pub fn local(
-        status: StatusCode,
-        headers: HeaderMap,
-        chunks: VecDeque<Bytes>,
-        deadline: Instant,
-    ) -> Self {
-        let (mut head, ()) = http::Response::new(()).into_parts();
-        (head.status, head.headers) = (status, headers);
-        Self::new(head, Source::Local(chunks)).bounded(deadline, Duration::MAX)
+    pub fn local(headers: &HeaderMap, chunks: VecDeque<Bytes>, deadline: Instant) -> Self {
+        Self::new(StatusCode::OK, Fields::from(headers), Source::Local(chunks))
+            .bounded(deadline, Duration::MAX)
     }
 
     pub(super) fn bounded(mut self, deadline: Instant, idle: Duration) -> Self {
@@ -111,8 +114,11 @@ impl Answer {
                 }
                 polled
             }
-            Poll::Ready(_) => {
-                self.source = Source::Ended;
+            Poll::Ready(end) => {
+                let source = std::mem::replace(&mut self.source, Source::Ended);
+                if end.is_none() {
+                    source.give_back();
+                }
                 polled
             }
             Poll::Pending => self.poll_timer(cx).map(|error| Some(Err(error))),
@@ -194,7 +200,7 @@ impl Answer {
         }
         Some(Self {
             status: self.status,
-            headers: HeaderMap::new(),
+            fields: Fields::default(),
             source: std::mem::replace(&mut self.source, Source::Ended),
             deadline: self.deadline,
             idle: self.idle,
@@ -205,16 +211,25 @@ impl Answer {
 }
 
 impl Source {
+    /// The answer has been read to its end.
+    fn give_back(self) {
+        if let Self::Pooled {
+            conn,
+            keep: true,
+            pool,
+            peer,
+            ..
+        } = self
+        {
+            pool.give_back(&peer, conn);
+        }
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
-            Self::Pooled {
-                body,
-                conn,
-                pool,
-                peer,
-            } => poll_pooled(body, conn, pool, peer, cx),
+            Self::Pooled { conn, framing, .. } => poll_pooled(conn, framing, cx),
             Self::Reqwest(body) => loop {
-                let frame = std::task::ready!(Pin::new(&mut **body).poll_frame(cx));
+                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
                 match frame {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => {
@@ -237,51 +252,21 @@ impl Source {
 }
 
 fn poll_pooled(
-    body: &mut Incoming,
-    conn: &mut Option<Conn>,
-    pool: &Pool,
-    peer: &Arc<Peer>,
+    conn: &mut Conn,
+    framing: &mut Framing,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-    // Only the driver can bring more, and that is polled right here: the body needs no waker.
-    let mut unwoken = Context::from_waker(Waker::noop());
-    let mut driven = false;
     loop {
-        let mut take = || Pin::new(&mut *body).poll_frame(&mut unwoken);
-        let taken = match &conn {
-            Some(conn) => conn.muffled(take),
-            None => take(),
-        };
-        match taken {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Poll::Ready(Some(Ok(data)));
-                }
-            }
-            Poll::Ready(Some(Err(error))) => {
-                return Poll::Ready(Some(Err(UpstreamError::of_hyper(&error))));
-            }
-            Poll::Ready(None) => {
-                if let Some(conn) = conn.take() {
-                    pool.give_back(peer, conn);
-                }
-                return Poll::Ready(None);
-            }
-            Poll::Pending => {
-                let Some(conn) = conn else {
-                    return Poll::Ready(None);
-                };
-                if driven {
-                    return if conn.is_ended() {
-                        Poll::Ready(Some(Err(UpstreamError::Closed)))
-                    } else {
-                        Poll::Pending
-                    };
-                }
-                // If it ends now it closes the body: the next round sees that.
-                let _ = conn.drive(cx);
-                driven = true;
-            }
+        match framing.step(&mut conn.buffer) {
+            Ok(Step::Data(data)) => return Poll::Ready(Some(Ok(data))),
+            Ok(Step::End) => return Poll::Ready(None),
+            Ok(Step::More) => {}
+            Err(why) => return Poll::Ready(Some(Err(UpstreamError::Malformed(why.to_owned())))),
+        }
+        match ready!(conn.poll_read(cx)) {
+            Ok(0) if framing.may_close() => return Poll::Ready(None),
+            Ok(0) | Err(_) => return Poll::Ready(Some(Err(UpstreamError::Closed))),
+            Ok(_) => {}
         }
     }
 }

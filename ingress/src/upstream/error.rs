@@ -74,15 +74,6 @@ impl UpstreamError {
         }
     }
 
-    pub(super) fn of_hyper(error: &hyper::Error) -> Self {
-        if error.is_parse() {
-            // hyper's words for what is wrong with a message hold none of its bytes.
-            Self::Malformed(error.to_string())
-        } else {
-            Self::Closed
-        }
-    }
-
     pub(super) fn of_reqwest(error: reqwest::Error, connect: Duration) -> Self {
         let error = error.without_url();
         if error.is_connect() && error.is_timeout() {

@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn every_shape_becomes_disjoint_meters() {
-        let table: &[(&str, &[(&str, i64)], bool)] = &[
+        type Case = (&'static str, &'static [(&'static str, i64)], bool);
+        let table: &[Case] = &[
             (
                 r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}"#,
                 &[("input_text", 10), ("output_text", 5)],

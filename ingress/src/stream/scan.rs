@@ -96,7 +96,7 @@ enum Name {
     /// Replaced in every frame: the very bytes to look for, where in them the name's value begins, and
     /// its length.
     Other {
-        find: Finder<'static>,
+        find: Box<Finder<'static>>,
         value_at: usize,
         value_len: usize,
     },
@@ -284,7 +284,7 @@ impl Scanner {
         }
         let key = memmem::rfind(&frame[..at], b"\"model\"").unwrap_or(at);
         self.name = Name::Other {
-            find: Finder::new(&frame[key..at + value_len]).into_owned(),
+            find: Box::new(Finder::new(&frame[key..at + value_len]).into_owned()),
             value_at: at - key,
             value_len,
         };

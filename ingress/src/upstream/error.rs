@@ -61,16 +61,18 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the provider may have worked on the request, and so charge for it.
+    /// Whether the provider may charge, where no answer has begun. A connection that broke first charges
+    /// nothing: it was old, or the provider failed.
     #[must_use]
     pub const fn may_cost(&self) -> bool {
         match self {
             Self::Connect(_)
+            | Self::Closed
             | Self::Timeout {
                 stage: Stage::Connect,
                 ..
             } => false,
-            Self::Timeout { .. } | Self::Closed | Self::Malformed(_) | Self::TooLarge(_) => true,
+            Self::Timeout { .. } | Self::Malformed(_) | Self::TooLarge(_) => true,
         }
     }
 

@@ -66,9 +66,20 @@ pub fn serve_if_child() {
     }
 }
 
+/// A port that was free a moment ago, below those that the kernel gives to outgoing connections: nobody
+/// takes it by chance before the child does.
 pub fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    (0..1_000)
+        .map(|_| {
+            NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                .wrapping_add(first)
+        })
+        .map(|number| 10_000 + u16::try_from(number % 20_000).unwrap())
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|addr| std::net::TcpListener::bind(addr).is_ok())
+        .unwrap()
 }
 
 pub fn child(data_dir: &Path, addr: SocketAddr) -> Command {

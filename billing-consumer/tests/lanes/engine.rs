@@ -50,10 +50,19 @@ fn library() -> PathBuf {
         .into()
 }
 
+/// A port that was free a moment ago, below those that the kernel gives to outgoing connections: nobody
+/// takes it by chance before the child does.
 pub fn free_addr() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    (0..1_000)
+        .map(|_| {
+            NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                .wrapping_add(first)
+        })
+        .map(|number| 10_000 + u16::try_from(number % 20_000).unwrap())
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|addr| std::net::TcpListener::bind(addr).is_ok())
         .unwrap()
 }
 

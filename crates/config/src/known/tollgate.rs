@@ -60,7 +60,7 @@ pub(super) const JOURNAL: &[Setting] = &[
     on(
         "group_wait_us",
         Kind::Count,
-        "microseconds a group waits for company; default 0",
+        "microseconds a group of calls waits for company at most; default 1000",
     ),
 ];
 

@@ -19,7 +19,9 @@ impl Follower {
     /// Follows the journal of a directory, written by whoever holds its lock.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 }
 
@@ -29,11 +31,21 @@ impl EventLog for Follower {
     async fn append(&self, _: Topic, _: Partition, _: Bytes) -> Result<Appended, Error> {
         Err(Error::Option {
             name: "follower",
-            problem: format!("{} is another process's journal: it is only read here", self.dir.display()),
+            problem: format!(
+                "{} is another process's journal: it is only read here",
+                self.dir.display()
+            ),
         })
     }
 
-    async fn reader(&self, group: &str, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, Error> {
-        Ok(Box::new(LocalReader::open(&self.dir, group, topics, &start)?))
+    async fn reader(
+        &self,
+        group: &str,
+        topics: &[Topic],
+        start: Start,
+    ) -> Result<Box<dyn Reader>, Error> {
+        Ok(Box::new(LocalReader::open(
+            &self.dir, group, topics, &start,
+        )?))
     }
 }

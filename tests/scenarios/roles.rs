@@ -62,7 +62,7 @@ async fn ingress_billing_and_engine_in_three_processes() {
             .basic_auth("tollgate", Some(password.trim()));
         async move { request.send().await.ok()?.text().await.ok() }
     };
-    let count = "select count() from usage_rows final where last";
+    let count = "select count() from cost_ledger final where last";
     for round in 1..=3_u32 {
         for _ in 0..5 {
             until("an answer", || async {

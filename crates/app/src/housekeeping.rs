@@ -59,7 +59,7 @@ async fn keep(gateway: Arc<Gateway>, billing: Watch, mut stopped: oneshot::Recei
             tracing::warn!("the journal's low-water mark is late: {error}");
         }
         heart.beat(&gateway, tick);
-        if tick % TRIM_TICKS == 0 {
+        if tick.is_multiple_of(TRIM_TICKS) {
             trim(&gateway.journal);
         }
         problems.tell(billing.status().problems);
@@ -112,7 +112,7 @@ impl Heart {
                 last: pseq.0,
             })
             .collect();
-        if last == self.last && tick % IDLE_TICKS != 0 {
+        if last == self.last && !tick.is_multiple_of(IDLE_TICKS) {
             return;
         }
         let event = AuditEvent {
@@ -120,7 +120,7 @@ impl Heart {
             kind: AuditKind::Heartbeat,
             last: last.clone(),
             depth_bytes: gateway.journal.pressure().used_bytes,
-            open_calls: gateway.open_calls.count() as u64,
+            open_calls: gateway.open_calls.count(),
         };
         // A journal that cannot take a heartbeat refuses calls too, and says so there.
         if gateway

@@ -6,6 +6,7 @@ mod catalog;
 mod cli;
 mod commands;
 mod engine;
+mod ground;
 mod housekeeping;
 mod instance;
 mod log;

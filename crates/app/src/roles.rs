@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use arc_swap::ArcSwap;
-use ingress::clock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::RoleFlags;
+use crate::ground::Ground;
 use crate::instance::Running;
 use crate::settings::{self, Settings};
-use crate::stores::{self, Logs};
-use crate::{cache, catalog, engine, housekeeping, master_key};
+use crate::{cache, catalog, engine, housekeeping, stores};
 
 /// Calls in progress have this long to end once a stop is asked for.
 pub const DRAIN: Duration = Duration::from_secs(20);
@@ -24,63 +22,35 @@ pub const LANES_DRAIN: Duration = Duration::from_secs(20);
 pub fn ingress(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
-        let Settings {
-            config,
-            data_dir,
-            listen,
-            ..
-        } = &settings;
-        let config = Arc::new(config.clone());
-        let logs = Logs::open(&config.journal, data_dir)?;
-        let prices = catalog::open(data_dir)?.seed(&config.models, clock::now())?;
-        let catalog = Arc::new(ArcSwap::from_pointee(prices.catalog.clone()));
-        let key = master_key::load(config.server.master_key.as_ref(), data_dir)?;
-        let directory = stores::directory(&logs.config, &config.budgets)?;
-        ingress::recover(&logs.journal, clock::now()).await?;
-        let store = match config.clickhouse.url {
-            Some(_) => Some(engine::server(&config.clickhouse)?),
-            None => None,
-        };
-        let budgets = Arc::new(budgets::Memory::new());
-        let billing = billing_consumer::start(
-            billing_consumer::Settings::default(),
-            billing_consumer::Parts {
-                log: Arc::new(logs.journal.clone()),
-                dead_letters: Arc::new(logs.dead_letters.clone()),
-                catalog: catalog.clone(),
-                budgets: Some(budgets.clone()),
-                store: None,
-            },
-        );
-        let answers = cache::open(&config.cache, data_dir).await?;
-        let gateway = Arc::new(ingress::Gateway::new(ingress::Parts {
-            config: config.clone(),
-            directory,
-            journal: logs.journal.clone(),
-            partitions: stores::PARTITIONS,
-            config_log: logs.config.clone(),
-            catalog,
-            budgets,
-            store,
-            cache: answers.map(|cache| cache as Arc<dyn ingress::SemanticCache>),
-            master_key: key.hash,
-        })?);
-        ingress::management::seed(&gateway, &config.seed_keys, clock::now()).await?;
+        let (ground, directory) = Ground::open(&settings).await?;
+        let tables = &ground.config.clickhouse;
+        let store = tables
+            .url
+            .as_ref()
+            .map(|_| engine::server(tables))
+            .transpose()?;
+        let billing = ground.start_billing(None);
+        let gateway = ground.gateway(directory, store).await?;
         let upkeep = housekeeping::start(gateway.clone(), billing.watch());
-        let serving = ingress::start(gateway, *listen, serving_threads())?;
+        let serving = ingress::start(gateway, settings.listen, serving_threads())?;
         let url = format!("http://{}", serving.address());
         tracing::info!("serving on {url}");
+        let clickhouse = tables.url.clone().unwrap_or_default();
         Running {
             pid: std::process::id(),
             url,
-            clickhouse: config.clickhouse.url.clone().unwrap_or_default(),
+            clickhouse,
         }
-        .announce(data_dir)?;
+        .announce(&settings.data_dir)?;
+
         asked_to_stop().await?;
         serving.drain(DRAIN).await;
         billing.drain(LANES_DRAIN).await?;
         upkeep.stop().await;
-        Ok(logs.journal.sync()?)
+        if let Some(answers) = &ground.answers {
+            answers.drain().await;
+        }
+        Ok(ground.logs.journal.sync()?)
     })
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod hangup;
 mod keys;
 mod one_number;
+mod prices;
 mod restart;
 mod roles;
 mod sdk;

@@ -8,11 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use config::ModelEntry;
-use journal::{Journal, LocalReader, Position, Reader, Start};
+use journal::{Journal, LocalReader, Options, Position, Reader, Start};
 use metering::Catalog;
 use schemas::{CatalogEvent, Event, Micros, Partition, PriceEntry, Text, Topic};
-
-use crate::stores::small_log;
 
 /// The open log with the catalog it makes.
 pub struct Log {
@@ -23,7 +21,12 @@ pub struct Log {
 /// Opens the log and reads it from its start: old versions must stay rateable.
 pub fn open(data_dir: &Path) -> Result<Log> {
     let dir = data_dir.join("catalog");
-    let (journal, _) = Journal::open(&dir, small_log())
+    // An import of a whole price list is one record, and a record fits in a quarter of a segment.
+    let options = Options {
+        partitions: 1,
+        ..Options::default()
+    };
+    let (journal, _) = Journal::open(&dir, options)
         .with_context(|| format!("cannot open the price catalog in {}", dir.display()))?;
     let mut catalog = Catalog::new();
     for record in journal.scan(&[Topic::Catalog], Position::default())? {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use analytics::Dimension;
+use clap::{Args, Parser, Subcommand};
 
 /// An LLM gateway that accounts for every token.
 #[derive(Debug, Parser)]
@@ -83,20 +84,11 @@ pub struct SqlFlags {
     pub instance: Instance,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    Team,
-    Key,
-    User,
-    Model,
-    Tag,
-    Provider,
-}
-
 #[derive(Debug, Args)]
 pub struct SpendFlags {
-    #[arg(long, value_enum, default_value = "team")]
-    pub by: By,
+    /// team, key, user, model, tag or provider.
+    #[arg(long, default_value = "team")]
+    pub by: Dimension,
     /// From this day (2026-11-01) or so long ago (7d, 24h). Default: since ever.
     #[arg(long)]
     pub since: Option<String>,

@@ -9,17 +9,14 @@ use schemas::Micros;
 use serde_json::json;
 
 use super::{block_on, explain, store};
-use crate::cli::{By, SpendFlags};
+use crate::cli::SpendFlags;
 
 pub fn run(flags: &SpendFlags) -> Result<()> {
     let since = flags.since.as_deref().map(instant).transpose()?;
     let store = store(&flags.instance)?;
     block_on(async {
         let span = Span { since, until: None };
-        let rows = store
-            .spend(dimension(flags.by), span)
-            .await
-            .map_err(explain)?;
+        let rows = store.spend(flags.by, span).await.map_err(explain)?;
         let mut out = std::io::stdout().lock();
         if flags.json {
             for row in &rows {
@@ -32,20 +29,9 @@ pub fn run(flags: &SpendFlags) -> Result<()> {
     })
 }
 
-const fn dimension(by: By) -> Dimension {
-    match by {
-        By::Team => Dimension::Team,
-        By::Key => Dimension::Key,
-        By::User => Dimension::User,
-        By::Model => Dimension::Model,
-        By::Tag => Dimension::Tag,
-        By::Provider => Dimension::Provider,
-    }
-}
-
-fn object(by: By, row: &SpendRow) -> serde_json::Value {
+fn object(by: Dimension, row: &SpendRow) -> serde_json::Value {
     json!({
-        dimension(by).name(): row.name,
+        by.name(): row.name,
         "alias": row.alias,
         "requests": row.requests,
         "input_tokens": row.input_tokens,
@@ -55,7 +41,7 @@ fn object(by: By, row: &SpendRow) -> serde_json::Value {
     })
 }
 
-fn table(out: &mut impl Write, by: By, rows: &[SpendRow]) -> Result<()> {
+fn table(out: &mut impl Write, by: Dimension, rows: &[SpendRow]) -> Result<()> {
     let names: Vec<String> = rows.iter().map(name).collect();
     let width = names
         .iter()
@@ -63,7 +49,7 @@ fn table(out: &mut impl Write, by: By, rows: &[SpendRow]) -> Result<()> {
         .max()
         .unwrap_or(0)
         .max(8);
-    let head = dimension(by).name().to_uppercase();
+    let head = by.name().to_uppercase();
     writeln!(
         out,
         "{head:<width$}  {:>9}  {:>13}  {:>13}  {:>16}  {:>16}",

@@ -186,7 +186,7 @@ impl BudgetLane {
         loop {
             match self.budgets.settle(settlement).await {
                 Ok(_) => return Ok(()),
-                Err(budgets::Error::Fence { marks }) => return Err(marks),
+                Err(budgets::Error::Fence { standing }) => return Err(standing.marks),
                 Err(error) => patience.failed(error.to_string()).await,
             }
         }

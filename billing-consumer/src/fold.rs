@@ -103,6 +103,7 @@ impl Fold {
         };
         Settlement {
             marks: self.spans.into_iter().map(mark).collect(),
+            next: Vec::new(),
             deltas: self.sums.into_iter().map(delta).collect(),
             holds: self.holds,
         }

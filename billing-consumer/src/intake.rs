@@ -57,7 +57,7 @@ impl Intake {
         } = owner;
         let mut patience = Patience::new(lane, board, settings);
         let reader = loop {
-            let start = Start::After(dedupe.marks());
+            let start = Start::After(dedupe.marks().into());
             match log.reader(group, &[Topic::Usage], start).await {
                 Ok(reader) => break reader,
                 Err(error) => {
@@ -118,7 +118,9 @@ impl Intake {
         wait: Duration,
     ) -> Result<Option<Vec<Record>>, journal::Error> {
         if self.reread {
-            self.reader.seek(&Start::After(self.dedupe.marks())).await?;
+            self.reader
+                .seek(&Start::After(self.dedupe.marks().into()))
+                .await?;
             self.reread = false;
         }
         if self.is_stopping() {

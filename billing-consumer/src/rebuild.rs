@@ -55,7 +55,11 @@ pub(crate) async fn budget_marks(
 
 async fn begin(budgets: &dyn Budgets, store: Option<&Store>) -> Result<Vec<Identity>, String> {
     if budgets.ready() {
-        return budgets.marks().await.map_err(|error| error.to_string());
+        let standing = budgets
+            .standing()
+            .await
+            .map_err(|error| error.to_string())?;
+        return Ok(standing.marks);
     }
     let restored = match store {
         None => Restored::default(),
@@ -65,7 +69,7 @@ async fn begin(budgets: &dyn Budgets, store: Option<&Store>) -> Result<Vec<Ident
         .restore(&restored)
         .await
         .map_err(|error| error.to_string())?;
-    Ok(restored.marks)
+    Ok(restored.standing.marks)
 }
 
 async fn ask_marks(store: &Store) -> Result<Vec<(SourceId, Partition, Pseq)>, analytics::Error> {
@@ -78,7 +82,11 @@ async fn ask_sums(store: &Store) -> Result<Restored, analytics::Error> {
     let sums = store.budget_sums(&marks).await?;
     Ok(Restored {
         windows: windows(sums, now()),
-        marks: marks.into_iter().map(identity_of).collect(),
+        standing: marks
+            .into_iter()
+            .map(identity_of)
+            .collect::<Vec<_>>()
+            .into(),
     })
 }
 

@@ -21,6 +21,30 @@ pub struct Partition(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pseq(pub u64);
 
+/// Place of a record in one partition of a broker's topic, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Offset(pub u64);
+
+/// Where a consumer of one topic stands. It is kept with the effects that it tells of, and written in
+/// the same step, so that both are lost or kept together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The last applied event per (source, partition): what makes a replay a no-op and a loss visible.
+    pub marks: Vec<Identity>,
+    /// Where to read on in each partition of a broker: everything before it is applied. Only a short cut;
+    /// without it the partition is read from its beginning, and the marks drop what is known.
+    pub next: Vec<(Partition, Offset)>,
+}
+
+impl From<Vec<Identity>> for Standing {
+    fn from(marks: Vec<Identity>) -> Self {
+        Self {
+            marks,
+            next: Vec::new(),
+        }
+    }
+}
+
 /// What makes an event itself, however often it is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {

@@ -16,7 +16,9 @@ pub use events::{
     ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, LastPseq, OrgId, Outcome, PriceEntry,
     Progress, Rate, StreamMark, Usage,
 };
-pub use ids::{Identity, KeyHash, Micros, Partition, Pseq, RequestId, SourceId, Text};
+pub use ids::{
+    Identity, KeyHash, Micros, Offset, Partition, Pseq, RequestId, SourceId, Standing, Text,
+};
 pub use money::{AttoUsd, MoneyError, NanoUsd};
 pub use topic::Topic;
 pub use usage::{Meter, Meters, Quantity};

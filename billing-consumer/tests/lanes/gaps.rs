@@ -42,6 +42,7 @@ impl Scripted {
         deliveries.push(Record {
             topic: Topic::Usage,
             identity,
+            version: identity.pseq.0,
             position,
             body: body.into(),
         });

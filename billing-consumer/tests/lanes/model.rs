@@ -304,7 +304,7 @@ impl Model {
         }];
         now(self.budgets.restore(&Restored {
             windows,
-            marks: marks.clone(),
+            standing: marks.clone().into(),
         }))
         .unwrap();
         for lane in [&mut self.budget, &mut self.store] {

@@ -32,7 +32,7 @@ pub fn open(data_dir: &Path) -> Result<Log> {
     for record in journal.scan(&[Topic::Catalog], Position::default())? {
         let record = record?;
         let event = CatalogEvent::from_body(&record.body)?;
-        catalog = catalog.apply(record.identity.pseq.0, &event)?;
+        catalog = catalog.apply(record.version, &event)?;
     }
     Ok(Log { journal, catalog })
 }
@@ -62,7 +62,7 @@ pub async fn follow(data_dir: &Path) -> Result<Arc<ArcSwap<Catalog>>> {
 fn apply(catalog: &ArcSwap<Catalog>, record: &journal::Record) {
     let next = CatalogEvent::from_body(&record.body)
         .map_err(anyhow::Error::from)
-        .and_then(|event| Ok(catalog.load().apply(record.identity.pseq.0, &event)?));
+        .and_then(|event| Ok(catalog.load().apply(record.version, &event)?));
     match next {
         Ok(next) => catalog.store(Arc::new(next)),
         Err(error) => {
@@ -78,7 +78,7 @@ impl Log {
             .journal
             .append(Topic::Catalog, Partition(0), &event.body())?;
         self.journal.sync()?;
-        Ok(appended.identity.pseq.0)
+        Ok(appended.version)
     }
 
     /// Brings our own list and the file's prices into force, as one event, if they are not.

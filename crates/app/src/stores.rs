@@ -85,7 +85,7 @@ pub fn directory(log: &Journal, budgets: &config::Budgets) -> Result<Directory> 
         // An event that cannot be read must not lock everybody out: told, and stepped over here only.
         let applied = ConfigEvent::from_body(&record.body)
             .map_err(anyhow::Error::from)
-            .and_then(|event| Ok(directory.apply(record.identity.pseq.0, &event)?));
+            .and_then(|event| Ok(directory.apply(record.version, &event)?));
         if let Err(error) = applied {
             tracing::error!(event = %record.identity, "config event without effect: {error:#}");
         }

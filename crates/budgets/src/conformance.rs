@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metering::Window;
-use schemas::{BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use schemas::{
+    BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId, Standing,
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -113,6 +115,7 @@ fn event(pseq: u64, hold: u64, cost: NanoUsd, last: bool, scopes: &[Scope]) -> S
             from: Pseq(pseq - 1),
             to: Pseq(pseq),
         }],
+        next: Vec::new(),
         deltas: scopes
             .iter()
             .map(|scope| Delta {
@@ -617,7 +620,7 @@ async fn a_replayed_settlement_is_dropped(world: World) {
         Settled::Repeated
     );
     world.stands(&scopes[0], 7, 0, 0).await;
-    let mut marks = world.budgets.marks().await.expect("marks");
+    let mut marks = world.budgets.standing().await.expect("a standing").marks;
     marks.sort_unstable();
     let mark = |source, partition, pseq| Identity {
         source_id: SourceId(source),
@@ -635,11 +638,15 @@ async fn a_settlement_out_of_order_is_refused(world: World) {
         .settle(&event(3, 3, usd(4), true, &scopes))
         .await
         .expect_err("2 is missing");
-    let Error::Fence { marks } = error else {
+    let Error::Fence { standing } = error else {
         panic!("{error:?}")
     };
     assert_eq!(
-        marks.iter().map(|mark| mark.pseq).collect::<Vec<_>>(),
+        standing
+            .marks
+            .iter()
+            .map(|mark| mark.pseq)
+            .collect::<Vec<_>>(),
         [Pseq(1)]
     );
     // Cut otherwise than before: the first event of it stands already.
@@ -683,7 +690,7 @@ async fn restored_state_is_absolute(world: World) {
             budget: window_of(&scopes[0]),
             used: usd(5),
         }],
-        marks: vec![mark],
+        standing: vec![mark].into(),
     };
     for _ in 0..3 {
         world.budgets.restore(&state).await.expect("restore");
@@ -694,7 +701,8 @@ async fn restored_state_is_absolute(world: World) {
     world
         .stands(&scope(ScopeKind::Team, "team:gone", None), 0, 0, 0)
         .await;
-    assert_eq!(world.budgets.marks().await.expect("marks"), [mark]);
+    let standing = world.budgets.standing().await.expect("a standing");
+    assert_eq!(standing.marks, [mark]);
     assert_eq!(
         world.settle(&event(40, 9, usd(1), true, &scopes)).await,
         Settled::Repeated
@@ -724,7 +732,7 @@ async fn counters_are_exact_beyond_53_bits(world: World) {
             budget: window_of(&scopes[0]),
             used: odd,
         }],
-        marks: Vec::new(),
+        standing: Standing::default(),
     };
     world.budgets.restore(&state).await.expect("restore");
     world.budgets.open().await.expect("open");

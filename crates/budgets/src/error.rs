@@ -1,16 +1,16 @@
 //! What can go wrong with budget state, apart from a refusal (which is an answer, see [`crate::Refusal`]).
 
-use schemas::{Identity, Text};
+use schemas::{Standing, Text};
 
 /// Errors of the budget state.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The batch begins elsewhere than where the last one ended: another consumer was here, or the state
     /// was rolled back. Nothing was changed.
-    #[error("the batch does not follow on what was settled: {} marks stand", marks.len())]
+    #[error("the batch does not follow on what was settled: {} marks stand", standing.marks.len())]
     Fence {
-        /// The last settled event per (source, partition).
-        marks: Vec<Identity>,
+        /// What is settled.
+        standing: Standing,
     },
     /// A batch without marks could be applied twice.
     #[error("a settlement without high-water marks is refused: a replay of it would count twice")]

@@ -16,7 +16,7 @@
 //! Never reads a clock: every instant is an argument. Never prices anything: amounts come in.
 
 use async_trait::async_trait;
-use schemas::{Identity, Micros, NanoUsd, RequestId, Text};
+use schemas::{Micros, NanoUsd, RequestId, Standing, Text};
 
 pub mod conformance;
 mod error;
@@ -75,11 +75,11 @@ pub trait Budgets: Send + Sync {
     /// The backend cannot be reached.
     async fn spend(&self, windows: &[(Text, Micros)]) -> Result<Vec<Spend>, Error>;
 
-    /// The last usage event per (source, partition) that has been settled.
+    /// What has been settled.
     ///
     /// # Errors
     /// The backend cannot be reached.
-    async fn marks(&self) -> Result<Vec<Identity>, Error>;
+    async fn standing(&self) -> Result<Standing, Error>;
 
     /// Replaces all spend and marks by absolute values, so doing it twice changes nothing. Holds that
     /// stand stay. Hard budgets refuse from here to [`open`](Self::open).

@@ -1,12 +1,14 @@
 //! What the budget lane brings from the log.
 
-use schemas::{BudgetRef, Identity, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use schemas::{BudgetRef, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing};
 
 /// A folded batch of usage events. Applied whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
     /// Which events it is made of. At least one.
     pub marks: Vec<Advance>,
+    /// Where to read on after it, where the log is on a broker; kept with the marks.
+    pub next: Vec<(Partition, Offset)>,
     /// Cost per budget window, each window once.
     pub deltas: Vec<Delta>,
     /// The holds that these events touch, in the order of the events.
@@ -54,8 +56,8 @@ pub enum Settled {
 pub struct Restored {
     /// Every other window is zero.
     pub windows: Vec<RestoredWindow>,
-    /// The last event per (source, partition) that the sums contain.
-    pub marks: Vec<Identity>,
+    /// Up to where the sums go.
+    pub standing: Standing,
 }
 
 /// Spend of one window.

@@ -177,7 +177,7 @@ async fn a_reader_goes_where_it_is_told(log: &impl EventLog) {
     }
     let topics = [Topic::Usage];
     let mut reader = log
-        .reader("seek", &topics, Start::After(marks.clone()))
+        .reader("seek", &topics, Start::After(marks.clone().into()))
         .await
         .expect("a reader");
     let mut rest: Vec<_> = take(&mut *reader, 3)
@@ -191,7 +191,10 @@ async fn a_reader_goes_where_it_is_told(log: &impl EventLog) {
     assert_eq!(take(&mut *reader, 6).await.len(), 6);
     // A partition without a mark starts at its first record.
     marks.truncate(1);
-    reader.seek(&Start::After(marks)).await.expect("seeks");
+    reader
+        .seek(&Start::After(marks.into()))
+        .await
+        .expect("seeks");
     assert_eq!(take(&mut *reader, 5).await.len(), 5);
     reader.commit().await.expect("commits");
     append(log, Topic::Usage, 0, "6").await;

@@ -59,6 +59,13 @@ pub enum Error {
     /// A reader asks for what was trimmed.
     #[error("journal {}: position {position:#x} was trimmed away", dir.display())]
     Trimmed { dir: PathBuf, position: u64 },
+    /// Other members of the group came or went: what this one reads has changed. What it knew of its sink
+    /// may be old: ask the sink where it stands, then seek there.
+    #[error("the partitions of consumer group {group:?} were dealt anew")]
+    Reassigned { group: String },
+    /// A broker could not be reached, or refused. The message holds no secret.
+    #[error("{0}")]
+    Broker(String),
     /// The group name cannot be a file name.
     #[error("consumer group {group:?}: use 1 to 100 of a-z 0-9 - _ .")]
     Group { group: String },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use schemas::{Identity, Partition, Topic};
+use schemas::{Identity, Offset, Partition, Standing, Topic};
 
 pub mod conformance;
 mod error;
@@ -33,6 +33,8 @@ pub struct Appended {
     pub identity: Identity,
     /// Where it lies, for [`Journal::durable`].
     pub position: Position,
+    /// See [`Record::version`].
+    pub version: u64,
 }
 
 /// One record read from a log.
@@ -41,6 +43,9 @@ pub struct Record {
     pub topic: Topic,
     pub identity: Identity,
     pub position: Position,
+    /// Its number in the order that every reader sees, where the topic has one partition: what a change of
+    /// keys or prices is known by. The sequence number locally, the offset + 1 on a broker.
+    pub version: u64,
     /// As appended. May share memory with its neighbours: copy what is kept for long.
     pub body: Bytes,
 }
@@ -61,7 +66,37 @@ pub enum Start {
     Beginning,
     /// After these marks. A (topic, partition) without a mark starts at its first record. Marks of
     /// sources that this log does not hold are ignored.
-    After(Vec<Mark>),
+    After(Resume),
+}
+
+/// Where a consumer of some topics goes on: its [`Standing`] in each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resume {
+    pub marks: Vec<Mark>,
+    /// Short cuts; a backend that finds marks by itself does not look at them.
+    pub next: Vec<(Topic, Partition, Offset)>,
+}
+
+impl Resume {
+    /// Of one topic.
+    #[must_use]
+    pub fn of(topic: Topic, standing: &Standing) -> Self {
+        let mark = |&identity| Mark { topic, identity };
+        let next = |&(partition, offset)| (topic, partition, offset);
+        Self {
+            marks: standing.marks.iter().map(mark).collect(),
+            next: standing.next.iter().map(next).collect(),
+        }
+    }
+}
+
+impl From<Vec<Mark>> for Resume {
+    fn from(marks: Vec<Mark>) -> Self {
+        Self {
+            marks,
+            next: Vec::new(),
+        }
+    }
 }
 
 /// How far a reader is behind, as its backend counts it.
@@ -81,7 +116,9 @@ pub trait Reader: Send {
     /// there was none. Cancelling it loses nothing.
     ///
     /// # Errors
-    /// A damaged or trimmed record, or the backend failed. Asking again repeats the error.
+    /// [`Error::Reassigned`] when the partitions of this member of the group changed: nothing comes before
+    /// the next [`seek`](Self::seek). A damaged or trimmed record, or the backend failed: asking again
+    /// repeats the error.
     async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, Error>;
 
     /// Remembers durably that the effects of everything handed out so far are done. A crash before

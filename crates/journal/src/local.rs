@@ -251,6 +251,7 @@ impl Journal {
                 pseq: written.pseq,
             },
             position: written.place.position(),
+            version: written.pseq.0,
         })
     }
 

@@ -10,7 +10,8 @@ use std::{env, fs, io};
 const LADDER: &[&[&str]] = &[
     &["schemas"],
     &["metering", "config"],
-    &["journal", "budgets", "analytics"],
+    &["journal", "budgets", "routing", "analytics"],
+    &["kafka"],
     &["ingress", "billing-consumer", "cache-service"],
     &["app"],
     &["tests"],

@@ -60,6 +60,6 @@ async fn append(
     gateway.config_log.durable(appended.position).await?;
     gateway
         .directory
-        .apply(appended.identity.pseq.0, &event)
+        .apply(appended.version, &event)
         .map_err(Error::internal)
 }

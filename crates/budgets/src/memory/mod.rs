@@ -9,7 +9,7 @@ mod state;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use schemas::{Identity, Micros, NanoUsd, RequestId, Text};
+use schemas::{Micros, NanoUsd, RequestId, Standing, Text};
 
 use self::state::{Hashes, State};
 use crate::{
@@ -72,8 +72,8 @@ impl Budgets for Memory {
             .collect())
     }
 
-    async fn marks(&self) -> Result<Vec<Identity>, Error> {
-        Ok(self.state.lock().marks())
+    async fn standing(&self) -> Result<Standing, Error> {
+        Ok(self.state.lock().standing())
     }
 
     async fn restore(&self, restored: &Restored) -> Result<(), Error> {

@@ -1,8 +1,12 @@
 //! The counters and every move on them. Each move checks first and writes last, so that a refusal or an
 //! error leaves nothing half done; the caller holds the lock around one move.
 
+use std::collections::BTreeMap;
+
 use metering::budget::{self, Phase};
-use schemas::{BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use schemas::{
+    BudgetRef, Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+};
 
 use super::hold::{Call, Part, Parts, Purse};
 use super::keyed::{Keyed, ReadyMap, Slot, hash_of};
@@ -27,6 +31,7 @@ pub(super) struct State {
     gauges: Keyed<Gauge>,
     calls: ReadyMap<RequestId, Call>,
     marks: ReadyMap<(SourceId, Partition), Pseq>,
+    next: BTreeMap<Partition, Offset>,
     stats: Stats,
     /// No hold expires before this.
     quiet_until: Micros,
@@ -306,7 +311,7 @@ impl State {
         }
         if batch.marks.iter().any(|mark| stands(mark) != mark.from) {
             return Err(Error::Fence {
-                marks: self.marks(),
+                standing: self.standing(),
             });
         }
         for Delta { budget, amount } in &batch.deltas {
@@ -333,6 +338,7 @@ impl State {
         for mark in &batch.marks {
             self.marks.insert((mark.source, mark.partition), mark.to);
         }
+        self.next.extend(batch.next.iter().copied());
         Ok(Settled::Applied)
     }
 
@@ -374,15 +380,16 @@ impl State {
             })
     }
 
-    pub(super) fn marks(&self) -> Vec<Identity> {
-        let marks = self.marks.iter();
-        marks
-            .map(|(&(source_id, partition), &pseq)| Identity {
-                source_id,
-                partition,
-                pseq,
-            })
-            .collect()
+    pub(super) fn standing(&self) -> Standing {
+        let mark = |(&(source_id, partition), &pseq)| Identity {
+            source_id,
+            partition,
+            pseq,
+        };
+        Standing {
+            marks: self.marks.iter().map(mark).collect(),
+            next: self.next.iter().map(|(&p, &o)| (p, o)).collect(),
+        }
     }
 
     pub(super) fn restore(&mut self, state: &Restored) {
@@ -396,9 +403,9 @@ impl State {
                 purse.account.used = *used;
             }
         }
-        self.marks = state
-            .marks
-            .iter()
+        self.next = state.standing.next.iter().copied().collect();
+        let marks = state.standing.marks.iter();
+        self.marks = marks
             .map(|mark| ((mark.source_id, mark.partition), mark.pseq))
             .collect();
     }

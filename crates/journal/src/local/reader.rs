@@ -185,9 +185,9 @@ impl LocalReader {
                 None => first(&self.dir)?,
             },
             Start::Beginning => first(&self.dir)?,
-            Start::After(marks) => {
-                let cursor = after(&self.dir, marks, &self.topics)?;
-                self.known = marks.iter().copied().collect();
+            Start::After(resume) => {
+                let cursor = after(&self.dir, &resume.marks, &self.topics)?;
+                self.known = resume.marks.iter().copied().collect();
                 cursor
             }
         };
@@ -304,6 +304,7 @@ pub fn record_of(found: Found) -> Record {
             pseq: found.pseq,
         },
         position: found.place.position(),
+        version: found.pseq.0,
         body: found.body,
     }
 }

@@ -195,7 +195,7 @@ fn trim_deletes_only_what_everybody_is_done_with() {
         identity: again_identity(&journal, 10),
     }];
     let mut gap = journal
-        .local_reader("", &topics, &Start::After(behind))
+        .local_reader("", &topics, &Start::After(behind.into()))
         .expect("a reader");
     assert!(
         gap.read(1).expect("readable")[0].identity.pseq.0 > 11,

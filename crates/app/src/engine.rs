@@ -64,7 +64,7 @@ pub fn server(clickhouse: &config::ClickHouse) -> Result<Store> {
         .context("tollgate.clickhouse.url: not set")?;
     let user = clickhouse.user.as_deref().unwrap_or("default");
     let password = clickhouse.password.as_ref().map_or("", Secret::expose);
-    Ok(Store::connect(url, user, password))
+    Ok(Store::connect(url, user, password).with_database(&clickhouse.database))
 }
 
 impl Tables {

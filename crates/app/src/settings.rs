@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use config::{Config, Loaded};
@@ -49,8 +49,8 @@ pub fn load(flags: &RoleFlags) -> Result<Settings> {
 }
 
 fn read_config(flags: &RoleFlags) -> Result<Loaded> {
-    let variable = |name: &str| env::var(name).ok();
     let Some(path) = &flags.config else {
+        let variable = |name: &str| env::var(name).ok();
         return Ok(config::without_file(&variable, flags.model.as_deref())?);
     };
     if flags.model.is_some() {
@@ -59,13 +59,19 @@ fn read_config(flags: &RoleFlags) -> Result<Loaded> {
             path.display()
         );
     }
+    read(path)
+}
+
+/// Reads one configuration file. `file/PATH` in it is meant from where it lies.
+pub fn read(path: &Path) -> Result<Loaded> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    Ok(config::parse(
-        &text,
-        &path.display().to_string(),
-        &variable,
-    )?)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let outside = |name: &str| match name.strip_prefix("file/") {
+        Some(file) => fs::read_to_string(folder.join(file)).ok(),
+        None => env::var(name).ok(),
+    };
+    Ok(config::parse(&text, &path.display().to_string(), &outside)?)
 }
 
 /// `--data-dir`, else the file's, else `.tollgate` beside the file or in the current folder.

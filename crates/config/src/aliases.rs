@@ -161,6 +161,16 @@ pub const ALIASES: &[Alias] = &[
         meaning: "a relational database; there is none",
     },
     Alias {
+        canonical: "tollgate.redis.url",
+        names: &["tollgate.redis_url"],
+        meaning: "where budget state is kept for several processes",
+    },
+    Alias {
+        canonical: "tollgate.cache.url",
+        names: &["tollgate.cache.service_url"],
+        meaning: "a cache-service of its own",
+    },
+    Alias {
         canonical: "tollgate.limits.body_bytes_max",
         names: &["general_settings.max_request_size_mb"],
         meaning: "the largest request",

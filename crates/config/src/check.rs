@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use crate::error::{ConfigError, Warning};
-use crate::expand::{Env, expand};
+use crate::expand::{self, Env, expand, expand_as};
 use crate::kind::{Effect, Kind, Setting, parse_bool};
 use crate::known;
 use crate::tree::{Node, Value, join};
@@ -49,7 +49,7 @@ impl Context<'_> {
 
     /// A variable that a setting names is not there.
     pub fn missing(&self, line: usize, path: &str, name: &str) {
-        let message = format!("the environment variable {name} is not set");
+        let message = expand::absent(name);
         match self.strictness {
             Strictness::Strict => self.error(line, path, message),
             Strictness::AllowMissingVariables => self.warn(line, path, message),
@@ -128,7 +128,7 @@ fn is_mapping(kind: &Kind) -> bool {
 }
 
 fn scalar(context: &Context<'_>, line: usize, text: &str, kind: &Kind, active: bool, path: &str) {
-    let text = match expand(text, context.env) {
+    let text = match expand_as(kind, text, context.env) {
         Ok(text) => text,
         Err(name) if active => return context.missing(line, path, &name),
         Err(_) => return,

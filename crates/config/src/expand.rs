@@ -1,6 +1,9 @@
-//! `os.environ/NAME`, `${NAME}` and `${NAME:-default}` in the values of the file.
+//! `os.environ/NAME`, `${NAME}` and `${NAME:-default}` in the values of the file; and `file/PATH` in those
+//! that are secrets.
 
-/// The environment as the caller sees it.
+use crate::kind::Kind;
+
+/// The environment as the caller sees it, and files by `file/PATH`.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The text with every variable put in. `$${` stands for a literal `${`.
@@ -42,6 +45,31 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<String, String> {
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// As [`expand`], for a value of this kind: a secret may stand in a file of its own, `file/PATH`.
+///
+/// # Errors
+/// As [`expand`]; for a file that cannot be read or is empty, `file/PATH` itself.
+pub(crate) fn expand_as(kind: &Kind, text: &str, env: Env<'_>) -> Result<String, String> {
+    if matches!(kind, Kind::Secret) && text.trim().starts_with(FILE) {
+        let text = text.trim();
+        let inside = env(text).map(|inside| inside.trim().to_owned());
+        return inside
+            .filter(|inside| !inside.is_empty())
+            .ok_or_else(|| text.to_owned());
+    }
+    expand(text, env)
+}
+
+const FILE: &str = "file/";
+
+/// What is said of a variable or file that `expand_as` did not find.
+pub(crate) fn absent(name: &str) -> String {
+    match name.strip_prefix(FILE) {
+        Some(path) => format!("the file {path} cannot be read, or is empty"),
+        None => format!("the environment variable {name} is not set"),
+    }
 }
 
 fn is_name(name: &str) -> bool {

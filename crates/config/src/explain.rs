@@ -200,7 +200,21 @@ fn write_cache(out: &mut String, config: &Config) -> std::fmt::Result {
         out,
         "cache\n  {what}{when}; answers live {} s",
         cache.ttl.as_secs()
-    )
+    )?;
+    match (&cache.service_url, &cache.redis_url) {
+        (Some(url), _) => writeln!(
+            out,
+            "  asked at {} for at most {} ms",
+            without_login(url),
+            cache.timeout.as_millis()
+        ),
+        (None, Some(redis)) => writeln!(
+            out,
+            "  kept by this process, answers in Redis at {}",
+            without_login(redis.expose())
+        ),
+        (None, None) => writeln!(out, "  kept by this process, on local disk"),
+    }
 }
 
 fn write_stores(out: &mut String, config: &Config) -> std::fmt::Result {
@@ -214,12 +228,39 @@ fn write_stores(out: &mut String, config: &Config) -> std::fmt::Result {
         "stores\n  journal: {sync}, at most {} bytes",
         config.journal.cap_bytes
     )?;
-    match &config.clickhouse.url {
-        Some(url) => writeln!(out, "  usage tables: {}", without_login(url)),
-        None => writeln!(
+    match &config.kafka {
+        Some(kafka) => writeln!(
             out,
-            "  usage tables: embedded, port {}",
-            config.clickhouse.port
-        ),
+            "  log: Kafka at {}, topics {}.*, {} properties of librdkafka",
+            kafka.bootstrap_servers,
+            kafka.topic_prefix,
+            kafka.properties.len()
+        )?,
+        None => writeln!(out, "  log: the local journal")?,
     }
+    match &config.redis {
+        Some(redis) => writeln!(
+            out,
+            "  budget state: Redis at {}, keys {{{}}}*",
+            without_login(redis.url.expose()),
+            redis.prefix
+        )?,
+        None => writeln!(out, "  budget state: memory of this process")?,
+    }
+    let clickhouse = &config.clickhouse;
+    match &clickhouse.url {
+        Some(url) => writeln!(
+            out,
+            "  usage tables: {}, database {}",
+            without_login(url),
+            clickhouse.database
+        )?,
+        None => writeln!(out, "  usage tables: embedded, port {}", clickhouse.port)?,
+    }
+    writeln!(
+        out,
+        "end\n  readiness says no for {} s, calls have {} s to end",
+        config.drain.lame_duck.as_secs_f64(),
+        config.drain.deadline.as_secs_f64()
+    )
 }

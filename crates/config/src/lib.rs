@@ -1,5 +1,5 @@
 //! The one YAML file, in LiteLLM's shape plus a `tollgate:` section: text in, typed [`Config`] and
-//! warnings out. Opens no file and reads no environment variable: both come in as arguments.
+//! warnings out. Opens no file and reads no environment variable: both come in through an argument.
 
 mod aliases;
 mod check;
@@ -33,8 +33,8 @@ pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts};
 pub use reference::reference;
 pub use secret::Secret;
 pub use settings::{
-    Budgets, Cache, ClickHouse, Config, JournalConfig, Kafka, Limits, Log, LogFormat, LogLevel,
-    Period, SeedKey, Server, SyncMode, Timeouts,
+    Budgets, Cache, ClickHouse, Config, Drain, JournalConfig, Kafka, Limits, Log, LogFormat,
+    LogLevel, Period, Redis, SeedKey, Server, SyncMode, Timeouts,
 };
 pub use without_file::{providers_from_env, without_file};
 
@@ -45,7 +45,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads a file. `name` is what errors call it; `env` looks a variable up.
+/// Reads a file. `name` is what errors call it; `env` looks a variable up, or the text of a file where the
+/// name begins with `file/`, which no variable's does.
 ///
 /// Similar answers of the cache are on when the cache is on and `tollgate.cache.semantic` says so; unsaid,
 /// when a `similarity_threshold` is given, when the `type` is a semantic one, or when no `type` is given.

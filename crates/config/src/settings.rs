@@ -21,8 +21,9 @@ pub struct Config {
     pub clickhouse: ClickHouse,
     /// Set: events go through Kafka. Unset: the local journal is the log.
     pub kafka: Option<Kafka>,
-    /// `tollgate.redis.url`: budget state shared by several ingresses. Unset: memory.
-    pub redis_url: Option<Secret>,
+    /// Set: budget state is shared by several ingresses. Unset: memory.
+    pub redis: Option<Redis>,
+    pub drain: Drain,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub log: Log,
@@ -115,6 +116,10 @@ pub struct Cache {
     pub on_request_only: bool,
     /// Address of a cache-service of its own process. None: in this process.
     pub service_url: Option<String>,
+    /// How long a look-up at `service_url` may take before the call goes on without. Default 250 ms.
+    pub timeout: Duration,
+    /// What callers of a cache-service show it, and what it asks for. None: nothing.
+    pub token: Option<Secret>,
     /// Where answers are kept when shared. None: on local disk.
     pub redis_url: Option<Secret>,
 }
@@ -153,6 +158,8 @@ pub struct ClickHouse {
     pub url: Option<String>,
     pub user: Option<String>,
     pub password: Option<Secret>,
+    /// Default `default`, the server's own.
+    pub database: String,
     /// Port of the embedded engine; `--clickhouse-port` wins. Default 8123.
     pub port: u16,
 }
@@ -164,6 +171,34 @@ pub struct Kafka {
     pub bootstrap_servers: String,
     /// Properties of librdkafka, passed on (TLS, SASL). Values may be secrets.
     pub properties: Vec<(String, Secret)>,
+    /// Begin of every topic's name: `tollgate` makes `tollgate.usage.v1`. Default `tollgate`.
+    pub topic_prefix: String,
+    /// Partitions of requests, usage and cost, chosen when they are made. Config and catalog have one.
+    /// Default 64.
+    pub partitions: u16,
+    /// None: 3, or as many as there are brokers.
+    pub replication_factor: Option<u16>,
+    /// None: the ids of schemas are a fixed map of our own.
+    pub schema_registry_url: Option<String>,
+}
+
+/// `tollgate.redis`: where budget state is kept for several ingresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// `redis://…` or `rediss://…`, with its login.
+    pub url: Secret,
+    /// Begin of every key, and its hash tag. Default `tollgate`.
+    pub prefix: String,
+}
+
+/// `tollgate.drain`: how a process ends that was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How long calls are still taken after readiness says no, so that a load balancer can look away first.
+    /// Default none.
+    pub lame_duck: Duration,
+    /// How long calls in progress may go on, and after them what they left to be billed. Default 20 s.
+    pub deadline: Duration,
 }
 
 /// `tollgate.limits`.
@@ -294,6 +329,8 @@ impl Default for Config {
                 max_bytes: 256 << 20,
                 on_request_only: false,
                 service_url: None,
+                timeout: Duration::from_millis(250),
+                token: None,
                 redis_url: None,
             },
             journal: JournalConfig {
@@ -307,10 +344,15 @@ impl Default for Config {
                 url: None,
                 user: None,
                 password: None,
+                database: "default".to_owned(),
                 port: 8123,
             },
             kafka: None,
-            redis_url: None,
+            redis: None,
+            drain: Drain {
+                lame_duck: Duration::ZERO,
+                deadline: Duration::from_secs(20),
+            },
             limits: Limits {
                 body_bytes_max: 32 << 20,
             },

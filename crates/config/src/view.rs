@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemas::NanoUsd;
 
 use crate::check::Context;
-use crate::expand::expand;
+use crate::expand::expand_as;
 use crate::kind::{Kind, parse_bool, parse_period, parse_seconds};
 use crate::tree::{Node, Value, join};
 use crate::{DecimalText, Period, Secret};
@@ -88,17 +88,17 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// The name of the variable that the value needs and that is not set.
+    /// The name of the variable, or `file/PATH`, that the value of a secret needs and that is not there.
     pub fn missing_variable(&self) -> Option<String> {
         match &self.node?.value {
-            Value::Scalar(text) => expand(text, self.context.env).err(),
+            Value::Scalar(text) => expand_as(&Kind::Secret, text, self.context.env).err(),
             _ => None,
         }
     }
 
     fn read(&self, kind: &Kind) -> Option<String> {
         match &self.node?.value {
-            Value::Scalar(text) => expand(text, self.context.env)
+            Value::Scalar(text) => expand_as(kind, text, self.context.env)
                 .ok()
                 .filter(|text| kind.accepts(text)),
             _ => None,

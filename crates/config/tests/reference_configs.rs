@@ -93,7 +93,6 @@ fn full_stack() {
     let expected = [
         "general_settings.database_url",
         "general_settings.store_model_in_db",
-        "litellm_settings.cache_params.type",
         "litellm_settings.failure_callback",
         "litellm_settings.langfuse_public_key",
         "litellm_settings.langfuse_secret_key",
@@ -298,10 +297,7 @@ fn system_prompt_cache() {
         cache.redis_url.as_ref().map(|url| url.expose()),
         Some("redis://redis:6379/0")
     );
-    let expected = [
-        "litellm_settings.cache.type",
-        "litellm_settings.cache_system_prompt_only",
-    ];
+    let expected = ["litellm_settings.cache_system_prompt_only"];
     assert_eq!(warned(&loaded), BTreeSet::from(expected));
 }
 

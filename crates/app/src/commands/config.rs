@@ -2,17 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::ConfigCommand;
+use crate::settings;
 
 pub fn run(command: &ConfigCommand) -> Result<()> {
     let ConfigCommand::Check { file } = command;
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let loaded = config::parse(&text, &file.display().to_string(), &|name| {
-        std::env::var(name).ok()
-    })?;
+    let loaded = settings::read(file)?;
     Ok(writeln!(
         std::io::stdout(),
         "{}",

@@ -212,6 +212,9 @@ pub(crate) const SECTIONS: &[(&str, &[&[Setting]])] = &[
     ("tollgate.cache", &[tollgate::CACHE]),
     ("tollgate.timeouts", &[tollgate::TIMEOUTS]),
     ("tollgate.clickhouse", &[tollgate::CLICKHOUSE]),
+    ("tollgate.kafka", &[tollgate::KAFKA]),
+    ("tollgate.redis", &[tollgate::REDIS]),
+    ("tollgate.drain", &[tollgate::DRAIN]),
 ];
 
 /// The setting of this name: itself first, else one that covers it with `*`.

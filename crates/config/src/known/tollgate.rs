@@ -1,6 +1,6 @@
 //! `tollgate:`, our own section. Units are in the names; defaults stand in the descriptions.
 
-use super::{judged, on};
+use super::{must, on};
 use crate::kind::{Kind, Setting};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -15,22 +15,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Section(&[CLICKHOUSE]),
         "usage tables; embedded without a url",
     ),
-    judged(
+    on(
         "kafka",
         Kind::Section(&[KAFKA]),
-        "the log of the split mode",
+        "the log that several processes share; without it the local journal is the log",
     ),
-    judged(
+    on(
         "redis",
         Kind::Section(&[REDIS]),
-        "budget state of the split mode",
+        "budget state that several processes share; without it memory",
     ),
+    on("redis_url", Kind::Secret, "the same as redis.url"),
     on("cache", Kind::Section(&[CACHE]), "the answer cache"),
     on(
         "budgets",
         Kind::Section(&[BUDGETS]),
         "how budgets are held and refused",
     ),
+    on("drain", Kind::Section(&[DRAIN]), "how a process ends"),
     on("limits", Kind::Section(&[LIMITS]), "bounds of one request"),
     on("timeouts", Kind::Section(&[TIMEOUTS]), "of upstream calls"),
     on("log", Kind::Section(&[LOG]), "what this process prints"),
@@ -72,6 +74,7 @@ pub(super) const CLICKHOUSE: &[Setting] = &[
     ),
     on("user", Kind::Text, "login at the server"),
     on("password", Kind::Secret, "password at the server"),
+    on("database", Kind::Text, "of the tables; default `default`"),
     on(
         "port",
         Kind::Port,
@@ -80,30 +83,68 @@ pub(super) const CLICKHOUSE: &[Setting] = &[
 ];
 
 pub(super) const KAFKA: &[Setting] = &[
-    judged(
+    must(
         "bootstrap_servers",
         Kind::Text,
         "host:port, separated by commas",
     ),
-    judged(
+    on(
         "properties",
-        Kind::Map(&Kind::Any),
-        "properties of librdkafka",
+        Kind::Map(&Kind::Secret),
+        "properties of librdkafka, such as security.protocol and sasl.password",
+    ),
+    on(
+        "topic_prefix",
+        Kind::Text,
+        "begin of the topics' names; default tollgate, as in tollgate.usage.v1",
+    ),
+    on(
+        "partitions",
+        Kind::Positive,
+        "of requests, usage and cost, when they are made; at most 1024; default 64",
+    ),
+    on(
+        "replication_factor",
+        Kind::Positive,
+        "of topics, when they are made; default 3, or as many as there are brokers",
+    ),
+    on(
+        "schema_registry_url",
+        Kind::Url,
+        "a schema registry; default a fixed map of ids",
     ),
 ];
 
-pub(super) const REDIS: &[Setting] = &[judged("url", Kind::Secret, "redis://…")];
+pub(super) const REDIS: &[Setting] = &[
+    on("url", Kind::Secret, "redis://… or rediss://…"),
+    on(
+        "prefix",
+        Kind::Text,
+        "begin of every key, and its hash tag; default tollgate",
+    ),
+];
 
 pub(super) const CACHE: &[Setting] = &[
-    judged(
+    on(
         "url",
         Kind::Url,
         "a cache-service of its own; default in this process",
     ),
-    judged(
+    on("service_url", Kind::Url, "the same as url"),
+    on(
+        "timeout_ms",
+        Kind::Positive,
+        "milliseconds a look-up at url may take; default 250",
+    ),
+    on(
+        "token",
+        Kind::Secret,
+        "what callers show a cache-service, and what it asks for",
+    ),
+    on(
         "redis_url",
         Kind::Secret,
-        "shared answers; default on local disk",
+        "answers that several cache-services share; default on local disk",
     ),
     on(
         "threshold",
@@ -147,6 +188,19 @@ pub(super) const BUDGETS: &[Setting] = &[
         "refusal_status",
         Kind::Word(&["429", "402"]),
         "status of a refusal by budget; default 429",
+    ),
+];
+
+pub(super) const DRAIN: &[Setting] = &[
+    on(
+        "lame_duck_s",
+        Kind::Seconds,
+        "calls are still taken for so long after readiness says no; default none",
+    ),
+    on(
+        "deadline_s",
+        Kind::Seconds,
+        "calls in progress may go on for so long, and what they left to bill after them; default 20",
     ),
 ];
 

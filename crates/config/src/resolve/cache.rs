@@ -1,12 +1,14 @@
 //! The answer cache: one meaning from `cache`, `enable_cache`, `cache_params`, `cache_ttl` and `tollgate.cache`.
 
-use super::{pick, required_variable};
+use std::time::Duration;
+
+use super::pick;
 use crate::Secret;
 use crate::settings::Cache;
 use crate::view::View;
 
 const LOCAL_ONLY: &str =
-    "this store does not take effect yet; answers are kept by this process, on local disk";
+    "there is no such store; answers are kept on local disk, or in Redis where one is given";
 
 /// What the file says about the cache, `defaults` where it says nothing.
 pub(super) fn cache(root: &View<'_>, defaults: Cache) -> Cache {
@@ -50,15 +52,13 @@ pub(super) fn cache(root: &View<'_>, defaults: Cache) -> Cache {
         by_type || params.at("similarity_threshold").is_set() || ours.at("threshold").is_set()
     });
     let redis_url = cache_redis(&params, &ours, kind.as_deref());
-    if !matches!(kind.as_deref(), None | Some("local" | "disk")) && enabled {
+    let known = |kind: &str| matches!(kind, "local" | "disk") || is_redis(kind);
+    if !kind.as_deref().is_none_or(known) && enabled {
         params.at("type").warn(LOCAL_ONLY);
     }
-    let service = ours.at("url");
-    if service.is_set() {
-        required_variable(&service);
-        service.warn(
-            "a cache-service of its own does not take effect yet; answers are kept by this process",
-        );
+    let service = pick(root, "tollgate.cache.url");
+    if let (Some(service), false) = (&service, enabled) {
+        service.warn("has no effect without the cache itself (litellm_settings.cache: true)");
     }
     Cache {
         enabled,
@@ -74,19 +74,26 @@ pub(super) fn cache(root: &View<'_>, defaults: Cache) -> Cache {
             .at("mode")
             .text()
             .is_some_and(|mode| mode.eq_ignore_ascii_case("default_off")),
-        service_url: service.url(),
+        service_url: service.and_then(|view| view.url()),
+        timeout: ours
+            .at("timeout_ms")
+            .count()
+            .map_or(defaults.timeout, Duration::from_millis),
+        token: ours.at("token").secret(),
         redis_url,
     }
+}
+
+fn is_redis(kind: &str) -> bool {
+    kind.starts_with("redis") || kind.starts_with("valkey")
 }
 
 fn cache_redis(params: &View<'_>, ours: &View<'_>, kind: Option<&str>) -> Option<Secret> {
     let own = ours.at("redis_url");
     if own.is_set() {
-        required_variable(&own);
-        own.warn(LOCAL_ONLY);
         return own.secret();
     }
-    if !kind.is_some_and(|kind| kind.starts_with("redis") || kind.starts_with("valkey")) {
+    if !kind.is_some_and(is_redis) {
         return None;
     }
     for name in [
@@ -101,7 +108,8 @@ fn cache_redis(params: &View<'_>, ours: &View<'_>, kind: Option<&str>) -> Option
         let view = params.at(name);
         if let Some(variable) = view.missing_variable() {
             view.warn(format!(
-                "the environment variable {variable} is not set; {LOCAL_ONLY}"
+                "{}; answers are kept on local disk",
+                crate::expand::absent(&variable)
             ));
             return None;
         }

@@ -3,12 +3,13 @@
 mod cache;
 mod keys;
 mod models;
+mod stores;
 
 use std::time::Duration;
 
 use crate::Secret;
 use crate::aliases::names_of;
-use crate::settings::{Config, JournalConfig, Kafka, LogFormat, LogLevel, SyncMode};
+use crate::settings::{Config, JournalConfig, LogFormat, LogLevel, SyncMode};
 use crate::view::View;
 
 pub(crate) use models::plain_entry;
@@ -27,7 +28,7 @@ pub(crate) fn resolve(root: &View<'_>) -> Config {
     budgets(root, &mut config);
     config.cache = cache::cache(root, config.cache);
     config.journal = journal(&root.get("tollgate.journal"), config.journal);
-    stores(root, &mut config);
+    stores::stores(root, &mut config);
     log(root, &mut config);
     if let Some(bytes) = pick(root, "tollgate.limits.body_bytes_max").and_then(|view| {
         let scale = if view.path.ends_with("_mb") {
@@ -212,48 +213,6 @@ fn journal(section: &View<'_>, defaults: JournalConfig) -> JournalConfig {
     }
 }
 
-const SPLIT: &str = "the split mode does not take effect yet; everything runs in this process";
-
-fn stores(root: &View<'_>, config: &mut Config) {
-    let section = root.get("tollgate.clickhouse");
-    let clickhouse = &mut config.clickhouse;
-    clickhouse.url = section.at("url").url();
-    clickhouse.user = section.at("user").text();
-    clickhouse.password = section.at("password").secret();
-    clickhouse.port = section.at("port").port().unwrap_or(clickhouse.port);
-    let kafka = root.get("tollgate.kafka");
-    if kafka.is_set() {
-        kafka.warn(SPLIT);
-        let servers = kafka.at("bootstrap_servers");
-        required_variable(&servers);
-        if !servers.is_set() {
-            servers.error("is required and not set");
-        }
-        config.kafka = servers.text().map(|bootstrap_servers| Kafka {
-            bootstrap_servers,
-            properties: kafka
-                .at("properties")
-                .entries()
-                .into_iter()
-                .filter_map(|(name, view)| {
-                    required_variable(&view);
-                    Some((name, Secret::new(view.raw()?)))
-                })
-                .collect(),
-        });
-    }
-    let redis = root.get("tollgate.redis");
-    if redis.is_set() {
-        redis.warn(SPLIT);
-        let url = redis.at("url");
-        required_variable(&url);
-        if !url.is_set() {
-            url.error("is required and not set");
-        }
-        config.redis_url = url.secret();
-    }
-}
-
 fn log(root: &View<'_>, config: &mut Config) {
     let litellm = root.at("litellm_settings");
     let level = [root.get("tollgate.log.level"), litellm.at("log_level")]
@@ -285,12 +244,5 @@ fn log(root: &View<'_>, config: &mut Config) {
         if view.bool() == Some(false) {
             view.warn("prompts and answers are never logged");
         }
-    }
-}
-
-/// Reports a variable that a setting of this kind cannot do without.
-fn required_variable(view: &View<'_>) {
-    if let Some(name) = view.missing_variable() {
-        view.context().missing(view.line, &view.path, &name);
     }
 }

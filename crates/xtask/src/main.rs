@@ -14,6 +14,7 @@ const LADDER: &[&[&str]] = &[
     &["kafka"],
     &["ingress", "billing-consumer", "cache-service"],
     &["app"],
+    &["test-servers"],
     &["tests"],
 ];
 

@@ -22,6 +22,7 @@ const BRIEF: Duration = Duration::from_millis(30);
 /// When a promise is broken.
 pub async fn conformance<L: EventLog>(make: impl AsyncFn() -> L) {
     records_come_in_order_and_without_holes(&make().await).await;
+    the_newest_version_is_known(&make().await).await;
     topics_are_separate(&make().await).await;
     what_was_committed_does_not_come_again(&make().await).await;
     groups_do_not_know_each_other(&make().await).await;
@@ -93,6 +94,26 @@ async fn records_come_in_order_and_without_holes(log: &impl EventLog) {
         assert_eq!(record.body, format!("body {n}"));
     }
     assert_eq!(marks.marks().count(), 4);
+}
+
+async fn the_newest_version_is_known(log: &impl EventLog) {
+    let newest = async || {
+        log.newest(Topic::Usage, Partition(0))
+            .await
+            .expect("can be reached")
+    };
+    assert!(matches!(newest().await, None | Some(0)));
+    append(log, Topic::Usage, 0, "1").await;
+    let body = Bytes::from_static(b"2");
+    let second = log
+        .append(Topic::Usage, Partition(0), body)
+        .await
+        .expect("takes it");
+    let told = newest().await;
+    assert!(
+        told.is_none_or(|version| version == second.version),
+        "{told:?}"
+    );
 }
 
 async fn topics_are_separate(log: &impl EventLog) {

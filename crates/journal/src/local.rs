@@ -437,6 +437,10 @@ impl EventLog for Journal {
     ) -> Result<Box<dyn Reader>, Error> {
         Ok(Box::new(self.local_reader(group, topics, &start)?))
     }
+
+    async fn newest(&self, topic: Topic, partition: Partition) -> Result<Option<u64>, Error> {
+        Ok(Some(self.last_of(topic, partition).0))
+    }
 }
 
 /// An unreadable mark is no mark: it is a hint.

@@ -24,18 +24,18 @@ build_bench() {
 cargo_here() { cargo "$1" --manifest-path "$root/Cargo.toml" "${@:2}"; }
 
 run_executable() {
-  export_parts
+  export_parts native_environment
   exec "$target/release/tollgate" "$@"
 }
 
 run_bench() {
-  export_parts
+  export_parts test_environment
   export TOLLGATE_BIN=$target/release/tollgate
   exec "$target/release/tollgate-bench" "$@"
 }
 
-export_parts() {
+export_parts() { # native_environment or test_environment
   local variables
-  mapfile -t variables < <(native_environment)
+  mapfile -t variables < <("$1")
   export "${variables[@]}"
 }

@@ -65,3 +65,39 @@ check_sha256() { # FILE EXPECTED
 sha256_of() { sha256sum "$1" | cut -d' ' -f1; }
 note_of() { printf '%s/.%s' "$(dirname "$cache/$1")" "$(basename "$1")"; }
 fingerprint() { printf '%s %s\n' "${SHA256[$1]}" "$(stat -c '%s %z %i' "$cache/$1")"; }
+
+# A folder of many files is one thing: it appears by rename, with exactly the files of a list of
+# sha256 sums, or not at all. `PART/.VERSION` beside it notes what was found good.
+
+is_known_good_folder() { # FOLDER SUMS, FOLDER relative to the cache folder
+  [[ -d $cache/$1 && $(cat "$(note_of "$1")" 2>/dev/null) == "$(folder_fingerprint "$1" "$2")" ]]
+}
+
+is_good_folder() { # FOLDER SUMS
+  is_known_good_folder "$1" "$2" && return 0
+  [[ -d $cache/$1 ]] || return 1
+  if ! has_exactly "$cache/$1" "$2"; then
+    say "$cache/$1 is damaged; it is fetched again"
+    return 1
+  fi
+  folder_fingerprint "$1" "$2" >"$(note_of "$1")"
+}
+
+# publish_folder SOURCE FOLDER SUMS: moves a fetched folder to its place if it holds what is pinned.
+publish_folder() {
+  has_exactly "$1" "$3" || die "$(basename "$2") is not what is pinned: see ${3#"$root/"}"
+  mkdir -p "$(dirname "$cache/$2")"
+  sync --file-system "$1" # a rename may reach the disk before the bytes do
+  rm -rf "${cache:?}/$2"
+  mv "$1" "$cache/$2"
+  folder_fingerprint "$2" "$3" >"$(note_of "$2")"
+}
+
+has_exactly() { # FOLDER SUMS
+  diff <(cut -c67- "$2") <(find "$1" -mindepth 1 -printf '%P\n' | LC_ALL=C sort) >/dev/null &&
+    (cd "$1" && sha256sum --check --strict --quiet "$2") >/dev/null 2>&1
+}
+
+folder_fingerprint() { # FOLDER SUMS
+  { cat "$2" && (cd "$cache/$1" && find . -type f -printf '%P %s %C@ %i\n' | LC_ALL=C sort); } | sha256sum
+}

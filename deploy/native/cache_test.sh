@@ -40,6 +40,36 @@ a_touched_file_is_read_and_found_good() {
   ! is_known_good part/1/file && is_good part/1/file && is_known_good part/1/file
 }
 
+sums=$XDG_CACHE_HOME/sums
+
+folder_arrives() { # FILE=CONTENT…
+  local file
+  mkdir "$scratch/arrived"
+  for file in "$@"; do printf '%s' "${file#*=}" >"$scratch/arrived/${file%%=*}"; done
+  publish_folder "$scratch/arrived" many/1 "$sums"
+}
+
+a_folder_arrives_whole_or_not_at_all() {
+  (cd "$XDG_CACHE_HOME" && printf A >a && printf B >b && sha256sum a b >"$sums")
+  (with_cache_lock folder_arrives a=A b=evil) && return 1
+  (with_cache_lock folder_arrives a=A) && return 1
+  (with_cache_lock folder_arrives a=A b=B c=C) && return 1
+  [[ ! -e $cache/many/1 ]] || return 1
+  with_cache_lock folder_arrives a=A b=B
+  is_known_good_folder many/1 "$sums"
+}
+
+a_folder_that_changed_is_noticed_and_replaced() {
+  (cd "$XDG_CACHE_HOME" && printf A >a && printf B >b && sha256sum a b >"$sums")
+  with_cache_lock folder_arrives a=A b=B
+  touch "$cache/many/1/a"
+  ! is_known_good_folder many/1 "$sums" && is_good_folder many/1 "$sums" || return 1
+  rm "$cache/many/1/b"
+  ! is_known_good_folder many/1 "$sums" && ! is_good_folder many/1 "$sums" || return 1
+  with_cache_lock folder_arrives a=A b=B
+  is_known_good_folder many/1 "$sums"
+}
+
 what_a_killed_fetch_left_is_cleared() {
   mkdir -p "$scratch"
   touch "$scratch/half"

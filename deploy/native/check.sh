@@ -4,7 +4,7 @@
 test_everything() {
   local log=$target/test-output.log status=0 variables
   mkdir -p "$target"
-  mapfile -t variables < <(native_environment && sdk_environment)
+  mapfile -t variables < <(test_environment && sdk_environment)
   {
     export "${variables[@]}" TOLLGATE_BIN="$target/release/tollgate"
     bash "$root/deploy/native/cache_test.sh" || status=1

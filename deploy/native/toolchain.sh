@@ -13,6 +13,9 @@ require_build_tools() {
   have c++ || missing+=(g++)
   have make || missing+=(make)
   have pkg-config || missing+=(pkg-config)
+  # The broker's client speaks TLS through the system's library.
+  have pkg-config && pkg-config --exists openssl || missing+=(libssl-dev)
+  have pkg-config && pkg-config --exists zlib || missing+=(zlib1g-dev)
   install_packages "to build" "${missing[@]}"
   require_rust
 }
@@ -65,4 +68,12 @@ require_nginx() {
   # Debian starts nginx at once, on port 80 of every address. Nobody asked for that.
   "${as_root[@]}" sh -c 'if [ -d /run/systemd/system ]; then systemctl disable --now nginx; else service nginx stop; fi' \
     >/dev/null 2>&1 || say "nginx may have been started as a service; it is not needed"
+}
+
+require_java() {
+  have java || install_packages "to run a Kafka broker in tests" default-jre-headless
+}
+
+require_maven() {
+  have mvn || install_packages "to fetch a Kafka broker for tests" maven
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use budgets::Reserve;
+use budgets::{Refusal, Reserve};
 use metering::{Bounds, Price, PriceKey, affordable_output_within, worst_case_within};
 use schemas::{Admitted, Attribution, Micros, NanoUsd, RequestId, Text};
 
@@ -65,7 +65,9 @@ pub async fn admit(
     } = origin;
     let attribution = attribution(caller, request, end_user, tags);
     let mut scopes = Vec::with_capacity(4);
-    caller.scopes(&gateway.directory, now, &mut scopes);
+    // Windows turn by the clock of the budget state, so that no call is counted in two.
+    let at = gateway.budgets.clock(now);
+    caller.scopes(&gateway.directory, at, &mut scopes);
     let hard = scopes.iter().any(|scope| scope.limit.is_some());
 
     let catalog = gateway.catalog.load();
@@ -90,18 +92,34 @@ pub async fn admit(
             .saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
     );
     let input_estimate = tokens_of_bytes(request.body.len() as u64).min(asked.input);
-    let granted = gateway
-        .budgets
-        .reserve(&Reserve {
-            hold: request_id,
-            amount,
-            least,
-            tokens: input_estimate + request.output_cap.unwrap_or(0),
-            scopes: &scopes,
-            now,
-            expires: hold_expires(now, deadline, gateway.config.budgets.hold),
-        })
-        .await?;
+    // As long from then as from now: the two clocks may differ.
+    let lasts = hold_expires(now, deadline, gateway.config.budgets.hold).0 - now.0;
+    let asked_at = |at: Micros| Reserve {
+        hold: request_id,
+        amount,
+        least,
+        tokens: input_estimate + request.output_cap.unwrap_or(0),
+        scopes: &[],
+        now: at,
+        expires: Micros(at.0.saturating_add(lasts)),
+    };
+    let reserve = Reserve {
+        scopes: &scopes,
+        ..asked_at(at)
+    };
+    let granted = match gateway.budgets.reserve(&reserve).await {
+        // A window ended on the way, or the clocks differ.
+        Err(Refusal::Stale { now: at }) => {
+            scopes.clear();
+            caller.scopes(&gateway.directory, at, &mut scopes);
+            let reserve = Reserve {
+                scopes: &scopes,
+                ..asked_at(at)
+            };
+            gateway.budgets.reserve(&reserve).await?
+        }
+        answer => answer?,
+    };
     // Only where the client left it open and money is checked: otherwise the request goes out as it came.
     let cap = match (request.output_cap, price) {
         (None, Some(price)) if hard => Some(asked.affordable(price, granted.amount)),

@@ -174,7 +174,7 @@ impl Error {
                 (S::TOO_MANY_REQUESTS, "throttling_error".into(), None)
             }
             // Fail closed: a hard budget whose state is unknown admits nothing.
-            Self::Refused(Refusal::Unavailable { .. }) => {
+            Self::Refused(Refusal::Unavailable { .. } | Refusal::Stale { .. }) => {
                 (S::SERVICE_UNAVAILABLE, "budget_unavailable".into(), None)
             }
             Self::Unpriced { .. } => (S::BAD_REQUEST, "unpriced_model".into(), Some("model")),
@@ -249,9 +249,11 @@ impl Error {
             into.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         };
         match self {
-            Self::Refused(Refusal::Budget { by_holds: true, .. } | Refusal::Unavailable { .. }) => {
-                retry_after(1)
-            }
+            Self::Refused(
+                Refusal::Budget { by_holds: true, .. }
+                | Refusal::Unavailable { .. }
+                | Refusal::Stale { .. },
+            ) => retry_after(1),
             Self::Refused(Refusal::Budget { resets_at, .. }) => {
                 if *resets_at != Micros(i64::MAX) {
                     retry_after(seconds_until(*resets_at));
@@ -362,6 +364,7 @@ fn refused(refusal: &Refusal) -> String {
              Remaining: {remaining}. Limit resets at: {}",
             instant(*resets_at)
         ),
+        Refusal::Stale { .. } => "a budget window ended during admission: try again".to_owned(),
         Refusal::Unavailable { reason } => {
             format!("budget state is not available ({reason}): try again")
         }

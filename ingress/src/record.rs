@@ -11,8 +11,8 @@ use std::time::Instant;
 use budgets::{Granted, Scope, ScopeKind};
 use journal::Position;
 use schemas::{
-    Admitted, BudgetRef, CacheKind, Event, Meters, Micros, NanoUsd, Outcome, Partition, Progress,
-    StreamMark, Text, Topic, Usage,
+    Admitted, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome, Partition,
+    Progress, StreamMark, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
@@ -67,6 +67,8 @@ pub struct Closed {
     pub amount: NanoUsd,
     pub tokens: u64,
     pub position: Position,
+    /// The record's name in the log.
+    pub event: Identity,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,10 +287,12 @@ impl Call {
             .input_tokens()
             .saturating_add(usage.meters.output_tokens());
         self.gateway.metrics.closed(usage, amount);
+        let appended = appended?;
         Ok(Closed {
             amount,
             tokens: u64::try_from(tokens).unwrap_or(0),
-            position: appended?.position,
+            position: appended.position,
+            event: appended.identity,
         })
     }
 
@@ -297,7 +301,13 @@ impl Call {
         let now = clock::now();
         self.gateway
             .budgets
-            .finish(self.usage.request_id, closed.amount, closed.tokens, now)
+            .finish(
+                self.usage.request_id,
+                closed.amount,
+                closed.tokens,
+                now,
+                Some(closed.event),
+            )
             .await
     }
 
@@ -377,7 +387,7 @@ impl Drop for Call {
                 let (hold, now) = (self.usage.request_id, self.usage.event_time);
                 self.gateway.detach(async move {
                     budgets
-                        .finish(hold, closed.amount, closed.tokens, now)
+                        .finish(hold, closed.amount, closed.tokens, now, Some(closed.event))
                         .await;
                 });
             }

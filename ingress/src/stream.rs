@@ -278,7 +278,13 @@ impl Relay {
             let budgets = gateway.budgets.clone();
             async move {
                 budgets
-                    .finish(request, closed.amount, closed.tokens, crate::clock::now())
+                    .finish(
+                        request,
+                        closed.amount,
+                        closed.tokens,
+                        crate::clock::now(),
+                        Some(closed.event),
+                    )
                     .await;
             }
         });

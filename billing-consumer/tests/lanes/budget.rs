@@ -21,7 +21,10 @@ async fn usage_becomes_spend_and_its_hold_goes() {
     world.start();
     world.ready().await;
     world.reserve(1, 500).await;
-    world.budgets.finish(id(1), NanoUsd(300), 0, now()).await;
+    world
+        .budgets
+        .finish(id(1), NanoUsd(300), 0, now(), None)
+        .await;
     assert_eq!(world.spend().await.shown(), NanoUsd(300));
     world.append(&usage(1, 300)).await;
     world.brought(1).await;

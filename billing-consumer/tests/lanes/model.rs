@@ -157,7 +157,9 @@ impl Model {
 
     fn end(&mut self, call: u64, cost: i64, attempts: u32, finish_first: bool) {
         if finish_first {
-            now(self.budgets.finish(id(call), NanoUsd(cost), 0, Micros(0)));
+            now(self
+                .budgets
+                .finish(id(call), NanoUsd(cost), 0, Micros(0), None));
         } else {
             self.unfinished.push((call, cost));
         }
@@ -330,7 +332,9 @@ impl Model {
                     let (call, hold) = self.open.remove(0);
                     self.end(call, hold * cost / 100, attempts, finish_first);
                 } else if let Some((call, cost)) = self.unfinished.pop() {
-                    now(self.budgets.finish(id(call), NanoUsd(cost), 0, Micros(0)));
+                    now(self
+                        .budgets
+                        .finish(id(call), NanoUsd(cost), 0, Micros(0), None));
                 }
             }
             Act::Budget { cut, crash } => self.budget_step(cut, crash),
@@ -378,7 +382,7 @@ proptest! {
             model.end(call, hold, 1, true);
         }
         while let Some((call, cost)) = model.unfinished.pop() {
-            now(model.budgets.finish(id(call), NanoUsd(cost), 0, Micros(0)));
+            now(model.budgets.finish(id(call), NanoUsd(cost), 0, Micros(0), None));
         }
         model.budget_step(usize::MAX, Crash::None);
         model.store_step(usize::MAX, Crash::None);

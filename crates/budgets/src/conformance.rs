@@ -162,7 +162,7 @@ impl World {
 
     async fn finish(&self, hold: u64, dollars: i32) -> Vec<NanoUsd> {
         self.budgets
-            .finish(id(hold), usd(dollars), 0, self.now)
+            .finish(id(hold), usd(dollars), 0, self.now, None)
             .await
     }
 
@@ -368,8 +368,12 @@ async fn late_usage_lands_in_the_window_of_its_admission(world: World) {
         panic!("{refusal:?}")
     };
     assert_eq!(resets_at, today.window.end);
+    let stale = world.reserve(3, 9, std::slice::from_ref(&tomorrow)).await;
+    assert_eq!(stale, Err(Refusal::Stale { now: world.now }));
+    let next_day = world.now.plus_secs(day);
+    let alone = std::slice::from_ref(&tomorrow);
     world
-        .reserve(3, 9, std::slice::from_ref(&tomorrow))
+        .ask(3, usd(9), usd(9), 0, alone, next_day)
         .await
         .expect("another window");
     world.finish(1, 8).await;
@@ -406,7 +410,10 @@ async fn a_settlement_that_comes_first_wins(world: World) {
         ),
         "{refusal:?}"
     );
-    let spend = world.budgets.finish(id(1), usd(2), 100, world.now).await;
+    let spend = world
+        .budgets
+        .finish(id(1), usd(2), 100, world.now, None)
+        .await;
     assert_eq!(spend, [usd(2)], "the call's cost is in it once");
     world.stands(&scopes[0], 2, 0, 0).await;
     let granted = world
@@ -526,7 +533,7 @@ async fn rates_are_counted_by_the_minute(world: World) {
         resets_at: next,
     };
     assert_eq!(refusal, wanted);
-    world.budgets.finish(id(1), usd(1), 20, now).await;
+    world.budgets.finish(id(1), usd(1), 20, now, None).await;
     world
         .ask(2, usd(1), usd(1), 80, &scopes, now)
         .await
@@ -557,7 +564,7 @@ async fn rates_are_counted_by_the_minute(world: World) {
         (Some(1), Some(100))
     );
     // A call of the last minute corrects nothing in this one.
-    world.budgets.finish(id(2), usd(1), 5, next).await;
+    world.budgets.finish(id(2), usd(1), 5, next, None).await;
     let granted = world
         .ask(4, usd(1), usd(1), 0, &scopes, next)
         .await
@@ -804,7 +811,12 @@ async fn no_overshoot_under_many_callers(world: World) {
                 pseq += 1;
                 let mut settlement = event(pseq, hold, cost, true, &scopes[..]);
                 settlement.marks[0].source = SourceId(task);
-                let finish = async || world.budgets.finish(id(hold), cost, 0, world.now).await;
+                let finish = async || {
+                    world
+                        .budgets
+                        .finish(id(hold), cost, 0, world.now, None)
+                        .await
+                };
                 if call % 2 == 0 {
                     finish().await;
                     world.settle(&settlement).await;

@@ -18,6 +18,15 @@ pub enum Error {
     /// A counter would pass 9.2 billion USD. Nothing was changed.
     #[error("the counter of budget {budget} would pass its range")]
     Overflow { budget: Text },
+    /// The state is gone, or another process restores it: see [`crate::Budgets::begin`].
+    #[error("the budget state is gone and has to be restored")]
+    Lost,
+    /// One step would keep everybody waiting. Cut the batch.
+    #[error("a settlement of {entries} windows and holds is refused: at most {most} at once")]
+    TooLarge { entries: usize, most: usize },
+    /// The backend cannot serve as budget state, whatever is retried.
+    #[error("{0}")]
+    Unusable(String),
     /// The backend is out of reach; asking again is safe.
     #[error("budget state is unavailable: {0}")]
     Unavailable(String),

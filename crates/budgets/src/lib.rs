@@ -16,7 +16,7 @@
 //! Never reads a clock: every instant is an argument. Never prices anything: amounts come in.
 
 use async_trait::async_trait;
-use schemas::{Micros, NanoUsd, RequestId, Standing, Text};
+use schemas::{Identity, Micros, NanoUsd, RequestId, Standing, Text};
 
 pub mod conformance;
 mod error;
@@ -31,7 +31,10 @@ pub use error::Error;
 pub use memory::Memory;
 pub use refusal::{LimitType, Refusal};
 pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
-pub use settlement::{Advance, Delta, HoldSettled, Restored, RestoredWindow, Settled, Settlement};
+pub use settlement::{
+    Advance, Beginning, CaughtUp, Delta, HoldSettled, Portion, Restored, RestoredWindow, Settled,
+    Settlement,
+};
 
 /// The state of all budgets, wherever it is kept. Each backend passes [`conformance`].
 #[async_trait]
@@ -41,7 +44,8 @@ pub trait Budgets: Send + Sync {
     /// Asking again with a hold id that stands changes nothing and answers what was granted.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing was taken.
+    /// [`Refusal`]; nothing was taken. After [`Refusal::Stale`] make the windows anew for the instant that
+    /// it tells, and ask once more.
     async fn reserve(&self, request: &Reserve<'_>) -> Result<Granted, Refusal>;
 
     /// The call is over: the hold shrinks (or, if the worst case was none, grows) to `actual` and counts
@@ -50,12 +54,16 @@ pub trait Budgets: Send + Sync {
     ///
     /// Answers the spend of each scope of the reservation, in its order, this call included; nothing for
     /// a hold that is unknown (expired, or reserved before a restart). A repetition changes nothing.
+    ///
+    /// `event` is the call's last usage event, where it is known: state that was lost and restored tells
+    /// by it whether the cost is in the restored sums. Without it the hold stands until it is settled.
     async fn finish(
         &self,
         hold: RequestId,
         actual: NanoUsd,
         tokens: u64,
         now: Micros,
+        event: Option<Identity>,
     ) -> Vec<NanoUsd>;
 
     /// The call never happened: everything it took is given back, the counted request too. Does nothing
@@ -67,6 +75,7 @@ pub trait Budgets: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Fence`] when the batch does not start at the marks: read on from those of the answer.
+    /// [`Error::Lost`] when the state is gone: [`begin`](Self::begin) again. [`Error::TooLarge`].
     async fn settle(&self, batch: &Settlement) -> Result<Settled, Error>;
 
     /// Spend of budget windows, each known by budget name and first instant. Zero where nothing is known.
@@ -81,18 +90,45 @@ pub trait Budgets: Send + Sync {
     /// The backend cannot be reached.
     async fn standing(&self) -> Result<Standing, Error>;
 
-    /// Replaces all spend and marks by absolute values, so doing it twice changes nothing. Holds that
-    /// stand stay. Hard budgets refuse from here to [`open`](Self::open).
+    /// What a budget lane has to do before it reads. To be asked at its start and after [`Error::Lost`].
     ///
     /// # Errors
     /// The backend cannot be reached.
+    async fn begin(&self) -> Result<Beginning, Error>;
+
+    /// Replaces all spend and marks by absolute values, so doing it twice changes nothing. Holds that
+    /// stand stay. Hard budgets refuse from here until the lanes have [caught up](Self::caught_up).
+    ///
+    /// # Errors
+    /// The backend cannot be reached. [`Error::Lost`] when another process restores meanwhile.
     async fn restore(&self, state: &Restored) -> Result<(), Error>;
 
-    /// The log after the restored marks is settled too: from now on hard budgets admit.
+    /// A lane has settled all of its portion of the log. Once every portion is, and every process has
+    /// told of its open calls, hard budgets admit: answers whether they do. To be called again and again
+    /// while they do not.
     ///
     /// # Errors
-    /// The backend cannot be reached.
-    async fn open(&self) -> Result<(), Error>;
+    /// [`Error::Fence`] when the state stands before what the lane has settled: it was rolled back.
+    /// [`Error::Lost`] when it is gone.
+    async fn caught_up(&self, at: &CaughtUp) -> Result<bool, Error>;
+
+    /// All of the log is settled, by one reader: from now on hard budgets admit.
+    ///
+    /// # Errors
+    /// As [`caught_up`](Self::caught_up); [`Error::Unavailable`] while others are waited for.
+    async fn open(&self) -> Result<(), Error> {
+        if self.caught_up(&CaughtUp::default()).await? {
+            return Ok(());
+        }
+        Err(Error::Unavailable(
+            "other processes have yet to tell of their calls".to_owned(),
+        ))
+    }
+
+    /// The instant that windows are chosen by: that of the state's own clock, where it has one.
+    fn clock(&self, local: Micros) -> Micros {
+        local
+    }
 
     /// Drops open holds past their time and gives back their slots; forgets windows long past. To be
     /// called about once a second. Answers how many holds expired.

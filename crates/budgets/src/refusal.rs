@@ -66,6 +66,13 @@ pub enum Refusal {
         /// End of the minute; for parallel calls, a second from now.
         resets_at: Micros,
     },
+    /// A window of the request does not hold the present instant, by the clock of the state: clocks differ,
+    /// or the window ended on the way.
+    #[error("a budget window of the call does not hold the present instant")]
+    Stale {
+        /// The state's clock.
+        now: Micros,
+    },
     /// Hard budgets fail closed while their state is unknown.
     #[error("budget state is unavailable: {reason}")]
     Unavailable { reason: &'static str },

@@ -132,4 +132,10 @@ pub struct Stats {
     pub cost_over_hold: u64,
     /// Settlements after which a window stood over its last seen limit.
     pub over_limit: u64,
+    /// Calls without a hard budget that were admitted by local bounds, the state being out of reach.
+    pub admitted_locally: u64,
+    /// Calls that were refused because the state was out of reach or not restored.
+    pub refused_unavailable: u64,
+    /// Times that the connection to the state was lost.
+    pub connections_lost: u64,
 }

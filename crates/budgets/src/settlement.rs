@@ -1,6 +1,8 @@
 //! What the budget lane brings from the log.
 
-use schemas::{BudgetRef, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing};
+use schemas::{
+    BudgetRef, Identity, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+};
 
 /// A folded batch of usage events. Applied whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,4 +67,33 @@ pub struct Restored {
 pub struct RestoredWindow {
     pub budget: BudgetRef,
     pub used: NanoUsd,
+}
+
+/// What a budget lane does before it reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// The state stands, though perhaps rolled back by a crash: read on from there.
+    Follow(Standing),
+    /// Nothing is known. The asker is the one to sum up the tables and [`restore`](crate::Budgets::restore);
+    /// others are told to wait for a while.
+    Rebuild,
+    /// Another process restores: ask again soon.
+    Wait,
+}
+
+/// How far a lane is, once it has read its portion of the log to the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    pub portion: Portion,
+    /// The last event settled of each source and partition of the portion.
+    pub marks: Vec<Identity>,
+}
+
+/// How much of the log a lane reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Portion {
+    #[default]
+    All,
+    /// Some partitions of a topic that has `of`.
+    Some { partitions: Vec<Partition>, of: u16 },
 }

@@ -9,11 +9,12 @@ mod state;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use schemas::{Micros, NanoUsd, RequestId, Standing, Text};
+use schemas::{Identity, Micros, NanoUsd, RequestId, Standing, Text};
 
 use self::state::{Hashes, State};
 use crate::{
-    Budgets, Error, Granted, Refusal, Reserve, Restored, Scope, Settled, Settlement, Spend, Stats,
+    Beginning, Budgets, CaughtUp, Error, Granted, Refusal, Reserve, Restored, Scope, Settled,
+    Settlement, Spend, Stats,
 };
 
 /// So many scopes are hashed before the lock is taken, the rest under it.
@@ -52,8 +53,9 @@ impl Budgets for Memory {
         actual: NanoUsd,
         tokens: u64,
         _now: Micros,
+        event: Option<Identity>,
     ) -> Vec<NanoUsd> {
-        self.state.lock().finish(hold, actual, tokens)
+        self.state.lock().finish(hold, actual, tokens, event)
     }
 
     async fn release(&self, hold: RequestId) {
@@ -81,9 +83,18 @@ impl Budgets for Memory {
         Ok(())
     }
 
-    async fn open(&self) -> Result<(), Error> {
-        self.state.lock().ready = true;
-        Ok(())
+    async fn begin(&self) -> Result<Beginning, Error> {
+        let state = self.state.lock();
+        Ok(if state.ready {
+            Beginning::Follow(state.standing())
+        } else {
+            Beginning::Rebuild
+        })
+    }
+
+    async fn caught_up(&self, at: &CaughtUp) -> Result<bool, Error> {
+        self.state.lock().caught_up(at)?;
+        Ok(true)
     }
 
     async fn sweep(&self, now: Micros) -> u64 {

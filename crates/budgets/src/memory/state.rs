@@ -12,8 +12,8 @@ use super::hold::{Call, Part, Parts, Purse};
 use super::keyed::{Keyed, ReadyMap, Slot, hash_of};
 use crate::limits::{Gauge, Reached};
 use crate::{
-    Advance, Delta, Error, Granted, HoldSettled, Refusal, Reserve, Restored, RestoredWindow, Scope,
-    ScopeState, Settled, Settlement, Spend, Stats,
+    Advance, CaughtUp, Delta, Error, Granted, HoldSettled, Refusal, Reserve, Restored,
+    RestoredWindow, Scope, ScopeState, Settled, Settlement, Spend, Stats,
 };
 
 /// A finished hold is money that is certainly spent, so it outlives its call's expiry by this: long enough
@@ -78,6 +78,13 @@ impl State {
                 amount: call.money.granted(),
                 scopes,
             });
+        }
+        if request
+            .scopes
+            .iter()
+            .any(|scope| !scope.window.contains(request.now))
+        {
+            return Err(Refusal::Stale { now: request.now });
         }
         if !self.ready && request.scopes.iter().any(|scope| scope.limit.is_some()) {
             return Err(Refusal::Unavailable {
@@ -219,7 +226,16 @@ impl State {
         }
     }
 
-    pub(super) fn finish(&mut self, id: RequestId, actual: NanoUsd, tokens: u64) -> Vec<NanoUsd> {
+    pub(super) fn finish(
+        &mut self,
+        id: RequestId,
+        actual: NanoUsd,
+        tokens: u64,
+        event: Option<Identity>,
+    ) -> Vec<NanoUsd> {
+        // Restored sums have it already; what the hold still shows would count it twice.
+        let settled =
+            event.is_some_and(|event| self.mark(event.source_id, event.partition) >= event.pseq);
         let Some(call) = self.calls.get_mut(&id) else {
             return Vec::new();
         };
@@ -232,10 +248,14 @@ impl State {
         }
         if call.money.phase() == Phase::Open {
             let before = call.money.amount();
-            let change = call.money.finish(actual);
+            let change = if settled {
+                call.money.settle(NanoUsd::ZERO, true)
+            } else {
+                call.money.finish(actual)
+            };
             self.stats.cost_over_hold += u64::from(call.money.amount() > before);
             self.stats.open -= 1;
-            self.stats.finished += 1;
+            self.stats.finished += u64::from(!settled);
             for slot in call.parts.purses() {
                 if let Some(purse) = self.purses.get_mut(slot) {
                     purse.apply(change);
@@ -302,10 +322,7 @@ impl State {
         if batch.marks.is_empty() {
             return Err(Error::Unfenced);
         }
-        let stands = |mark: &Advance| {
-            let key = (mark.source, mark.partition);
-            self.marks.get(&key).copied().unwrap_or(Pseq(0))
-        };
+        let stands = |mark: &Advance| self.mark(mark.source, mark.partition);
         if batch.marks.iter().all(|mark| stands(mark) >= mark.to) {
             return Ok(Settled::Repeated);
         }
@@ -378,6 +395,22 @@ impl State {
                 held: purse.open(),
                 finished: purse.account.finished,
             })
+    }
+
+    fn mark(&self, source: SourceId, partition: Partition) -> Pseq {
+        let mark = self.marks.get(&(source, partition));
+        mark.copied().unwrap_or(Pseq(0))
+    }
+
+    pub(super) fn caught_up(&mut self, at: &CaughtUp) -> Result<(), Error> {
+        let behind = |mark: &Identity| self.mark(mark.source_id, mark.partition) < mark.pseq;
+        if at.marks.iter().any(behind) {
+            return Err(Error::Fence {
+                standing: self.standing(),
+            });
+        }
+        self.ready = true;
+        Ok(())
     }
 
     pub(super) fn standing(&self) -> Standing {

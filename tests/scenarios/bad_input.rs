@@ -3,12 +3,20 @@
 use std::process::Output;
 
 use serde_json::json;
-use tests::World;
+use tests::client::Answered;
 use tests::gateway::{Gateway, Launch, free_port};
 use tests::world::MASTER;
+use tests::{Shape, World};
+
+tests::in_both_shapes!(
+    a_bad_body_is_refused_with_the_name_of_what_is_wrong,
+    a_bad_key_is_told_from_another,
+    what_is_in_use_is_named,
+    a_damaged_segment_is_named_and_left_as_it_is,
+);
 
 async fn raw(world: &World, body: impl Into<reqwest::Body>) -> (u16, serde_json::Value) {
-    let url = format!("{}/v1/chat/completions", world.gateway.url());
+    let url = format!("{}/v1/chat/completions", world.url());
     let answer = world
         .http
         .post(url)
@@ -21,9 +29,9 @@ async fn raw(world: &World, body: impl Into<reqwest::Body>) -> (u16, serde_json:
     (status, answer.json().await.unwrap())
 }
 
-#[tokio::test]
-async fn a_bad_body_is_refused_with_the_name_of_what_is_wrong() {
-    let world = World::with("tollgate:\n  limits:\n    body_bytes_max: 20000\n")
+async fn a_bad_body_is_refused_with_the_name_of_what_is_wrong(shape: Shape) {
+    let world = World::with(shape, "")
+        .tollgate("  limits:\n    body_bytes_max: 20000\n")
         .start()
         .await;
     let cases: [(&str, &str); 7] = [
@@ -66,9 +74,8 @@ async fn a_bad_body_is_refused_with_the_name_of_what_is_wrong() {
     assert_eq!(world.provider.books().requests, 0);
 }
 
-#[tokio::test]
-async fn a_bad_key_is_told_from_another() {
-    let world = World::start().await;
+async fn a_bad_key_is_told_from_another(shape: Shape) {
+    let world = World::start(shape).await;
     let no_key = world.chat_as("", "hi").send().await;
     assert_eq!(
         (
@@ -92,6 +99,9 @@ async fn a_bad_key_is_told_from_another() {
 
     let blocked = world.key(json!({})).await;
     world.post("/key/block", json!({"key": blocked})).await;
+    let info = format!("/key/info?key={blocked}");
+    let is_blocked = |answer: &Answered| answer.json()["info"]["blocked"] == true;
+    world.everywhere(&info, is_blocked).await;
     let answer = world.chat_as(&blocked, "hi").send().await;
     assert_eq!(
         (answer.status, answer.message().contains("Key is blocked")),
@@ -100,6 +110,7 @@ async fn a_bad_key_is_told_from_another() {
         answer.text
     );
     world.post("/key/unblock", json!({"key": blocked})).await;
+    world.everywhere(&info, |answer| !is_blocked(answer)).await;
     assert_eq!(world.chat_as(&blocked, "hi").send().await.status, 200);
 
     let short = world
@@ -141,7 +152,7 @@ async fn a_bad_key_is_told_from_another() {
     );
     let admin = world
         .http
-        .post(format!("{}/key/generate", world.gateway.url()))
+        .post(format!("{}/key/generate", world.url()))
         .bearer_auth(&limited)
         .send()
         .await
@@ -161,13 +172,7 @@ fn said(output: &Output) -> String {
 fn launch(folder: &std::path::Path, yaml: &str) -> Launch {
     let config = folder.join("tollgate.yaml");
     std::fs::write(&config, yaml).unwrap();
-    Launch {
-        config: Some(config),
-        data_dir: folder.join("data"),
-        port: free_port(),
-        clickhouse_port: free_port(),
-        env: Vec::new(),
-    }
+    Launch::up(Some(config), folder.join("data"))
 }
 
 #[test]
@@ -194,38 +199,41 @@ fn a_bad_file_is_refused_whole_with_every_mistake_named() {
     assert!(said(&Gateway::refused(&missing)).contains("nowhere.yaml"));
 }
 
-#[tokio::test]
-async fn what_is_in_use_is_named() {
-    let world = World::start().await;
+async fn what_is_in_use_is_named(shape: Shape) {
+    let world = World::start(shape).await;
     let other = tempfile::tempdir().unwrap();
+    let first = &world.gateway().launch;
     let port = Launch {
         data_dir: other.path().join("data"),
         clickhouse_port: free_port(),
-        ..world.gateway.launch.clone()
+        ..first.clone()
     };
     let text = said(&Gateway::refused(&port));
     assert!(
-        text.contains(&world.gateway.launch.port.to_string()) && text.contains("in use"),
+        text.contains(&first.port.to_string()) && text.contains("in use"),
         "{text}"
     );
-    let clickhouse = Launch {
-        data_dir: other.path().join("more"),
-        port: free_port(),
-        ..world.gateway.launch.clone()
-    };
-    let text = said(&Gateway::refused(&clickhouse));
-    assert!(
-        text.contains("--clickhouse-port") && text.contains("in use"),
-        "{text}"
-    );
+    // An ingress has no engine.
+    if shape == Shape::OneMachine {
+        let clickhouse = Launch {
+            data_dir: other.path().join("more"),
+            port: free_port(),
+            ..first.clone()
+        };
+        let text = said(&Gateway::refused(&clickhouse));
+        assert!(
+            text.contains("--clickhouse-port") && text.contains("in use"),
+            "{text}"
+        );
+    }
     let data = Launch {
         port: free_port(),
         clickhouse_port: free_port(),
-        ..world.gateway.launch.clone()
+        ..first.clone()
     };
     let text = said(&Gateway::refused(&data));
     assert!(
-        text.contains("data") && text.contains(&world.gateway.pid().to_string()),
+        text.contains("data") && text.contains(&world.gateway().pid().to_string()),
         "{text}"
     );
     assert_eq!(
@@ -236,15 +244,15 @@ async fn what_is_in_use_is_named() {
 }
 
 /// A flipped byte in the middle of the log is never stepped over.
-#[tokio::test]
-async fn a_damaged_segment_is_named_and_left_as_it_is() {
-    let mut world = World::start().await;
+async fn a_damaged_segment_is_named_and_left_as_it_is(shape: Shape) {
+    let mut world = World::start(shape).await;
     for _ in 0..3 {
-        assert_eq!(world.chat("hi").send().await.status, 200);
+        let chat = world.chat_first(MASTER, "hi");
+        assert_eq!(chat.send().await.status, 200);
     }
     world.rows(3).await;
-    world.gateway.stop();
-    let segment = newest_segment(&world.data_dir().join("journal"));
+    world.ingresses[0].stop();
+    let segment = newest_segment(&world.gateway().launch.data_dir.join("journal"));
     let mut bytes = std::fs::read(&segment).unwrap();
     let model = bytes
         .windows(8)
@@ -252,7 +260,7 @@ async fn a_damaged_segment_is_named_and_left_as_it_is() {
         .unwrap();
     bytes[model] ^= 0x20;
     std::fs::write(&segment, &bytes).unwrap();
-    let text = said(&Gateway::refused(&world.gateway.launch));
+    let text = said(&Gateway::refused(&world.gateway().launch));
     assert!(
         text.contains(segment.file_name().unwrap().to_str().unwrap()),
         "{text}"
@@ -264,7 +272,8 @@ async fn a_damaged_segment_is_named_and_left_as_it_is() {
     );
     bytes[model] ^= 0x20;
     std::fs::write(&segment, &bytes).unwrap();
-    world.restart().await;
+    world.ingresses[0].again();
+    world.ready().await;
     world.rows(3).await;
 }
 
@@ -290,15 +299,16 @@ fn newest_segment(journal: &std::path::Path) -> std::path::PathBuf {
     files.pop().unwrap()
 }
 
-/// A full disk refuses new calls and keeps what is there.
-#[tokio::test]
+/// A full disk refuses new calls and keeps what is there. In one machine: many processes share the broker
+/// that would have to stand still; `tests/faults/` has one to stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_journal_refuses_calls_and_loses_nothing() {
-    let world =
-        World::with("tollgate:\n  journal:\n    cap_bytes: 1048576\n    segment_bytes: 65536\n")
-            .start()
-            .await;
+    let world = World::with(Shape::OneMachine, "")
+        .tollgate("  journal:\n    cap_bytes: 1048576\n    segment_bytes: 65536\n")
+        .start()
+        .await;
     // The consumers stand still: the engine is stopped, and what it has not taken must be kept.
-    let engine = tests::gateway::children(world.gateway.pid(), "clickhouse")[0];
+    let engine = tests::gateway::children(world.gateway().pid(), "clickhouse")[0];
     tests::gateway::signal(engine, "STOP");
     let big = json!({"role": "user", "content": "hi"});
     let tags: Vec<String> = (0..100).map(|at| format!("tag-{at:0100}")).collect();

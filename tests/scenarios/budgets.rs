@@ -5,7 +5,16 @@ use std::time::{Duration, Instant};
 use schemas::NanoUsd;
 use serde_json::json;
 use tests::provider::{OUTPUT_NANO, Script};
-use tests::{Provider, World};
+use tests::{Provider, Shape, World};
+
+tests::in_both_shapes!(
+    three_hundred_calls_at_once_on_a_budget_worth_ten,
+    a_refusal_tells_holds_from_spend,
+    caps_are_the_clients_own_or_told,
+    a_team_and_everyone_share_one_budget,
+    rate_limits_hold_and_say_which,
+    an_unpriced_model_is_visible_and_never_outruns_a_budget,
+);
 
 /// What one call of `capped` costs: one word in, 500 tokens out.
 const CALL: NanoUsd = NanoUsd(1_000 + 500 * 2_000);
@@ -20,9 +29,8 @@ fn long_answers(provider: &Provider) {
     );
 }
 
-#[tokio::test]
-async fn three_hundred_calls_at_once_on_a_budget_worth_ten() {
-    let world = World::start().await;
+async fn three_hundred_calls_at_once_on_a_budget_worth_ten(shape: Shape) {
+    let world = World::start(shape).await;
     long_answers(&world.provider);
     let budget = NanoUsd(CALL.0 * 10);
     let key = world
@@ -73,9 +81,8 @@ async fn three_hundred_calls_at_once_on_a_budget_worth_ten() {
 }
 
 /// A refusal that open holds cause is worth a retry; one that spend causes is not, until the reset.
-#[tokio::test]
-async fn a_refusal_tells_holds_from_spend() {
-    let world = World::start().await;
+async fn a_refusal_tells_holds_from_spend(shape: Shape) {
+    let world = World::start(shape).await;
     world.provider.script(
         "scripted-upstream",
         Script {
@@ -132,9 +139,8 @@ async fn a_refusal_tells_holds_from_spend() {
 }
 
 /// A client's own cap is never lowered; where it set none, what the budget affords is sent and told.
-#[tokio::test]
-async fn caps_are_the_clients_own_or_told() {
-    let world = World::start().await;
+async fn caps_are_the_clients_own_or_told(shape: Shape) {
+    let world = World::start(shape).await;
     world
         .provider
         .script("scripted-upstream", Script::of_tokens(5_000));
@@ -186,20 +192,16 @@ async fn caps_are_the_clients_own_or_told() {
 }
 
 /// Team and global budgets bind their keys together; the refusal names whose budget it is.
-#[tokio::test]
-async fn a_team_and_everyone_share_one_budget() {
-    let world = World::with("  global_max_budget: 0.0045\n").start().await;
+async fn a_team_and_everyone_share_one_budget(shape: Shape) {
+    let world = World::with(shape, "  global_max_budget: 0.0045\n")
+        .start()
+        .await;
     world
         .provider
         .script("scripted-upstream", Script::of_tokens(500));
-    let team = world
-        .post(
-            "/team/new",
-            json!({"team_alias": "search", "max_budget": "0.0022"}),
-        )
-        .await
-        .json();
-    let id = &team["team_id"];
+    let id = &world
+        .team(json!({"team_alias": "search", "max_budget": "0.0022"}))
+        .await;
     let (a, b) = (
         world.key(json!({"team_id": id})).await,
         world.key(json!({"team_id": id})).await,
@@ -225,9 +227,8 @@ async fn a_team_and_everyone_share_one_budget() {
 }
 
 /// Requests, tokens and parallel calls, each with its own words.
-#[tokio::test]
-async fn rate_limits_hold_and_say_which() {
-    let world = World::start().await;
+async fn rate_limits_hold_and_say_which(shape: Shape) {
+    let world = World::start(shape).await;
     let rpm = world.key(json!({"rpm_limit": 2})).await;
     let statuses = [
         world.chat_as(&rpm, "hi").send().await.status,
@@ -302,9 +303,8 @@ async fn rate_limits_hold_and_say_which() {
 }
 
 /// A model without a known price is never free by silence.
-#[tokio::test]
-async fn an_unpriced_model_is_visible_and_never_outruns_a_budget() {
-    let world = World::start().await;
+async fn an_unpriced_model_is_visible_and_never_outruns_a_budget(shape: Shape) {
+    let world = World::start(shape).await;
     let free = world.key(json!({})).await;
     let chat = world.chat_as(&free, "hi").with("model", "unpriced");
     assert_eq!(chat.send().await.status, 200);

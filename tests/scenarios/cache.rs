@@ -1,14 +1,21 @@
 //! The same question again is a hit; another team's same question is not.
 
 use serde_json::json;
-use tests::World;
+use tests::{Shape, World};
+
+tests::in_both_shapes!(
+    the_same_question_is_answered_from_the_cache_for_nothing,
+    a_paraphrase_hits_and_a_trap_does_not,
+    no_team_sees_anothers_answer,
+    the_cache_is_off_unless_asked_for,
+    hits_survive_a_restart_and_can_be_refused,
+);
 
 const ON: &str =
     "litellm_settings:\n  cache: true\n  cache_params:\n    similarity_threshold: 0.90\n";
 
-#[tokio::test]
-async fn the_same_question_is_answered_from_the_cache_for_nothing() {
-    let world = World::with(ON).start().await;
+async fn the_same_question_is_answered_from_the_cache_for_nothing(shape: Shape) {
+    let world = World::with(shape, ON).start().await;
     let key = world.key(json!({"max_budget": 1})).await;
     let chat = world.chat_as(&key, "What is the capital of France?");
     let first = chat.send().await;
@@ -39,13 +46,14 @@ async fn the_same_question_is_answered_from_the_cache_for_nothing() {
 
     // A stream that ended well is an answer too.
     let other = world.chat_as(&key, "Who wrote the play Hamlet?");
-    let entries = world.data_dir().join("cache/entries.log");
+    let keeper = world.caches.first().unwrap_or_else(|| world.gateway());
+    let entries = keeper.launch.data_dir.join("cache/entries.log");
     let kept = || std::fs::metadata(&entries).map_or(0, |file| file.len());
     let before = kept();
     let streamed = other.stream().await;
     // Stored off the client's way, a moment after the last byte.
     world
-        .until("the answer to be kept", || kept() > before)
+        .until(|| "the answer to be kept", || kept() > before)
         .await;
     let hit = other.send().await;
     let told = hit.header("x-tollgate-cache");
@@ -53,9 +61,8 @@ async fn the_same_question_is_answered_from_the_cache_for_nothing() {
     assert_eq!(hit.content(), streamed.content());
 }
 
-#[tokio::test]
-async fn a_paraphrase_hits_and_a_trap_does_not() {
-    let world = World::with(ON).start().await;
+async fn a_paraphrase_hits_and_a_trap_does_not(shape: Shape) {
+    let world = World::with(shape, ON).start().await;
     let ask = |question: &str| world.chat(question);
     assert_eq!(ask("How can I reset my password?").send().await.status, 200);
     let hit = ask("How do I reset my password?").send().await;
@@ -97,17 +104,10 @@ async fn a_paraphrase_hits_and_a_trap_does_not() {
     );
 }
 
-#[tokio::test]
-async fn no_team_sees_anothers_answer() {
-    let world = World::with(ON).start().await;
+async fn no_team_sees_anothers_answer(shape: Shape) {
+    let world = World::with(shape, ON).start().await;
     for team in ["a", "b"] {
-        assert_eq!(
-            world
-                .post("/team/new", json!({"team_id": team}))
-                .await
-                .status,
-            200
-        );
+        world.team(json!({"team_id": team})).await;
     }
     let (ann, alf) = (
         world.key(json!({"team_id": "a"})).await,
@@ -127,9 +127,8 @@ async fn no_team_sees_anothers_answer() {
 }
 
 /// Without the setting there is no cache at all.
-#[tokio::test]
-async fn the_cache_is_off_unless_asked_for() {
-    let world = World::start().await;
+async fn the_cache_is_off_unless_asked_for(shape: Shape) {
+    let world = World::start(shape).await;
     for _ in 0..2 {
         assert_eq!(
             world
@@ -143,12 +142,11 @@ async fn the_cache_is_off_unless_asked_for() {
     assert_eq!(world.provider.books().requests, 2);
 }
 
-#[tokio::test]
-async fn hits_survive_a_restart_and_can_be_refused() {
-    let mut world = World::with(ON).start().await;
+async fn hits_survive_a_restart_and_can_be_refused(shape: Shape) {
+    let mut world = World::with(shape, ON).start().await;
     let chat = world.chat("What is the capital of France?");
     chat.send().await;
-    world.gateway.stop();
+    world.stop();
     world.restart().await;
     let chat = world.chat("What is the capital of France?");
     assert!(

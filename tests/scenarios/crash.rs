@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::World;
 use tests::gateway::{children, signal};
 use tests::provider::Script;
+use tests::{Shape, World};
 
-#[tokio::test]
-async fn a_gateway_killed_in_mid_stream_bills_the_open_call_once() {
-    let mut world = World::start().await;
+tests::in_both_shapes!(
+    a_gateway_killed_in_mid_stream_bills_the_open_call_once,
+    a_consumer_killed_between_any_two_steps_changes_no_sum,
+    the_engine_killed_under_load_loses_and_doubles_nothing,
+);
+
+async fn a_gateway_killed_in_mid_stream_bills_the_open_call_once(shape: Shape) {
+    let mut world = World::start(shape).await;
     let key = world
         .key(json!({"max_budget": 1, "max_parallel_requests": 1}))
         .await;
@@ -33,7 +38,7 @@ async fn a_gateway_killed_in_mid_stream_bills_the_open_call_once() {
     while world.provider.books().requests < 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    world.gateway.kill();
+    world.kill();
     assert!(!open.await.unwrap_or(false));
 
     for _ in 0..2 {
@@ -47,7 +52,7 @@ async fn a_gateway_killed_in_mid_stream_bills_the_open_call_once() {
         );
         assert_eq!(world.spend_of(&key).await, world.ledger());
         assert!(world.ledger() > answered);
-        world.gateway.kill();
+        world.kill();
     }
     // Its hold and its slot are gone.
     world.restart().await;
@@ -58,20 +63,18 @@ async fn a_gateway_killed_in_mid_stream_bills_the_open_call_once() {
 }
 
 /// A process that ends itself at a named step of a consumer, and what a restart makes of it.
-#[tokio::test]
-async fn a_consumer_killed_between_any_two_steps_changes_no_sum() {
-    let mut world = World::start().await;
+async fn a_consumer_killed_between_any_two_steps_changes_no_sum(shape: Shape) {
+    let mut world = World::start(shape).await;
     let key = world.key(json!({"max_budget": 1})).await;
     let mut calls = 0;
     for step in billing_consumer::fail_point::Step::ALL {
-        world.gateway.stop();
         world
-            .restart_with(vec![("TOLLGATE_FAIL".into(), step.name().into())])
+            .restart_consumers(&[("TOLLGATE_FAIL", step.name())])
             .await;
         let chat = world.chat_as(&key, "hi");
         let answer = chat.try_send().await;
-        world.gateway.died().await;
-        world.restart().await;
+        world.one_died().await;
+        world.restart_consumers(&[]).await;
         calls = usize::try_from(world.provider.books().requests).unwrap();
         world.rows(calls).await;
         if answer.is_ok_and(|answer| answer.status == 200) {
@@ -93,9 +96,8 @@ async fn a_consumer_killed_between_any_two_steps_changes_no_sum() {
     assert!(calls >= 4);
 }
 
-#[tokio::test]
-async fn the_engine_killed_under_load_loses_and_doubles_nothing() {
-    let world = World::start().await;
+async fn the_engine_killed_under_load_loses_and_doubles_nothing(shape: Shape) {
+    let mut world = World::start(shape).await;
     let key = world.key(json!({"max_budget": 100})).await;
     let calls = (0..8).map(|_| {
         let chat = world.chat_as(&key, "hi");
@@ -108,7 +110,11 @@ async fn the_engine_killed_under_load_loses_and_doubles_nothing() {
     let calls: Vec<_> = calls.collect();
     let mut killed = 0;
     while killed < 3 {
-        if let Some(engine) = children(world.gateway.pid(), "clickhouse").first() {
+        if let Some(server) = &mut world.engine {
+            // Nobody of ours starts a server of its own again.
+            server.again();
+            killed += 1;
+        } else if let Some(engine) = children(world.gateway().pid(), "clickhouse").first() {
             signal(*engine, "KILL");
             killed += 1;
         }
@@ -120,9 +126,7 @@ async fn the_engine_killed_under_load_loses_and_doubles_nothing() {
     // Requests and budgets went on; the tables follow.
     assert_eq!(world.spend_of(&key).await, world.invoice());
     world
-        .until("the engine", || {
-            world.gateway.run(&["sql", "select 1"]).status.success()
-        })
+        .until(|| "the engine", || world.tables().ask("select 1").is_ok())
         .await;
     world.rows(200).await;
     assert_eq!(world.ledger(), world.invoice());

@@ -1,19 +1,15 @@
 //! The first five minutes: no file, no provider key, one command.
 
-use tests::gateway::{Gateway, Launch, free_port};
-use tests::{Chat, World};
+use tests::gateway::{Gateway, Launch};
+use tests::{Chat, Shape, World};
+
+tests::in_both_shapes!(only_loopback_is_listened_on,);
 
 /// Without a configuration there is a model to call, and a master key that is made once.
 #[tokio::test]
 async fn the_first_call_needs_no_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    let launch = Launch {
-        config: None,
-        data_dir: folder.path().join("data"),
-        port: free_port(),
-        clickhouse_port: free_port(),
-        env: Vec::new(),
-    };
+    let launch = Launch::up(None, folder.path().join("data"));
     let mut gateway = Gateway::start(launch.clone()).await;
     let key = gateway.file("master.key").trim().to_owned();
     assert!(key.starts_with("sk-"));
@@ -69,13 +65,14 @@ async fn the_first_call_needs_no_configuration() {
 }
 
 /// Nothing but loopback is listened on unless `--host` says so.
-#[tokio::test]
-async fn only_loopback_is_listened_on() {
-    let world = World::start().await;
-    let pids: Vec<u32> = std::iter::once(world.gateway.pid())
-        .chain(tests::gateway::children(world.gateway.pid(), "clickhouse"))
-        .collect();
-    assert_eq!(pids.len(), 2);
+async fn only_loopback_is_listened_on(shape: Shape) {
+    let mut world = World::start(shape).await;
+    let mut pids: Vec<u32> = world.processes().map(|process| process.pid()).collect();
+    match &world.engine {
+        Some(engine) => pids.push(engine.pid()),
+        None => pids.extend(tests::gateway::children(pids[0], "clickhouse")),
+    }
+    assert_eq!(pids.len(), if shape == Shape::OneMachine { 2 } else { 6 });
     let mut listening = 0;
     for pid in pids {
         let sockets = sockets(pid);

@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::World;
 use tests::provider::{INPUT_NANO, OUTPUT_NANO, Script};
+use tests::{Shape, World};
 
-#[tokio::test]
-async fn a_hang_up_stops_the_upstream_call_and_is_billed() {
-    let world = World::start().await;
+tests::in_both_shapes!(
+    a_hang_up_stops_the_upstream_call_and_is_billed,
+    a_plain_call_is_cancelled_too,
+);
+
+async fn a_hang_up_stops_the_upstream_call_and_is_billed(shape: Shape) {
+    let world = World::start(shape).await;
     let script = Script {
         pace: Duration::from_millis(20),
         ..Script::of_tokens(1_000)
@@ -19,9 +23,10 @@ async fn a_hang_up_stops_the_upstream_call_and_is_billed() {
     let left = Instant::now();
     assert_eq!(streamed.chunks.len(), 6);
     world
-        .until("the provider to notice", || {
-            world.provider.books().cancelled == 1
-        })
+        .until(
+            || "the provider to notice",
+            || world.provider.books().cancelled == 1,
+        )
         .await;
     let noticed = world
         .provider
@@ -53,9 +58,8 @@ async fn a_hang_up_stops_the_upstream_call_and_is_billed() {
 }
 
 /// A plain call whose client leaves is not left running either.
-#[tokio::test]
-async fn a_plain_call_is_cancelled_too() {
-    let world = World::start().await;
+async fn a_plain_call_is_cancelled_too(shape: Shape) {
+    let world = World::start(shape).await;
     let script = Script {
         delay: Duration::from_secs(30),
         ..Script::default()

@@ -1,16 +1,25 @@
 //! Virtual keys over the API that LiteLLM's scripts use.
 
 use serde_json::json;
-use tests::World;
+use tests::{Shape, World};
 
-#[tokio::test]
-async fn a_key_lives_from_generate_to_delete() {
-    let world = World::start().await;
+tests::in_both_shapes!(
+    a_key_lives_from_generate_to_delete,
+    a_bad_request_names_its_field_and_changes_nothing,
+    keys_of_the_file_work_and_follow_it,
+);
+
+async fn a_key_lives_from_generate_to_delete(shape: Shape) {
+    let world = World::start(shape).await;
     let made = world
         .post("/key/generate", json!({"key_alias": "ci", "max_budget": 12.5, "budget_duration": "monthly",
             "rpm_limit": 100, "models": ["scripted"], "metadata": {"team": "ci"}, "duration": "30d"}))
         .await
         .json();
+    let about = format!("/key/info?key={}", made["token"].as_str().unwrap());
+    world
+        .everywhere(&about, |answer| answer.status == 200)
+        .await;
     let key = made["key"].as_str().unwrap();
     assert_eq!((key.len(), &key[..3]), (25, "sk-"));
     assert_eq!(made["token"], made["token_id"]);
@@ -37,7 +46,7 @@ async fn a_key_lives_from_generate_to_delete() {
     }
     let own = world
         .http
-        .get(format!("{}/key/info", world.gateway.url()))
+        .get(format!("{}/key/info", world.url()))
         .bearer_auth(key)
         .send()
         .await
@@ -51,7 +60,10 @@ async fn a_key_lives_from_generate_to_delete() {
         )
         .await;
     assert_eq!(updated.json()["rpm_limit"], 1, "{}", updated.text);
-    let info = world.get(&format!("/key/info?key={key}")).await.json();
+    world
+        .everywhere(&about, |answer| answer.json()["info"]["rpm_limit"] == 1)
+        .await;
+    let info = world.get(&about).await.json();
     assert_eq!(
         (&info["info"]["rpm_limit"], &info["info"]["expires"]),
         (&json!(1), &json!(null))
@@ -76,6 +88,9 @@ async fn a_key_lives_from_generate_to_delete() {
 
     let deleted = world.post("/key/delete", json!({"keys": [key]})).await;
     assert_eq!(deleted.json(), json!({"deleted_keys": [key]}));
+    world
+        .everywhere(&about, |answer| answer.status == 404)
+        .await;
     assert_eq!(world.chat_as(key, "hi").send().await.status, 401);
     assert_eq!(world.get(&format!("/key/info?key={key}")).await.status, 404);
     assert_eq!(
@@ -87,9 +102,8 @@ async fn a_key_lives_from_generate_to_delete() {
     );
 }
 
-#[tokio::test]
-async fn a_bad_request_names_its_field_and_changes_nothing() {
-    let world = World::start().await;
+async fn a_bad_request_names_its_field_and_changes_nothing(shape: Shape) {
+    let world = World::start(shape).await;
     world.key(json!({"key_alias": "taken"})).await;
     let cases = [
         (json!({"max_budget": -1}), "max_budget"),
@@ -134,9 +148,8 @@ async fn a_bad_request_names_its_field_and_changes_nothing() {
 }
 
 /// Keys of the file are there from the start, and follow the file.
-#[tokio::test]
-async fn keys_of_the_file_work_and_follow_it() {
-    let world = World::with(
+async fn keys_of_the_file_work_and_follow_it(shape: Shape) {
+    let world = World::with(shape,
         "user_api_key_list:\n  - api_key: tenant-a-key\n    user_id: tenant-a\n    max_budget: 1000\n    \
          budget_reset_period: monthly\n    rpm_limit: 1000\n    allowed_models: [scripted]\n",
     )

@@ -2,19 +2,16 @@
 
 use schemas::NanoUsd;
 use serde_json::json;
-use tests::World;
 use tests::world::money;
+use tests::{Shape, World};
 
-#[tokio::test]
-async fn headers_keys_spend_routes_and_sql_agree() {
-    let world = World::start().await;
-    let team = world
-        .post(
-            "/team/new",
-            json!({"team_id": "search", "team_alias": "Search"}),
-        )
+tests::in_both_shapes!(headers_keys_spend_routes_and_sql_agree,);
+
+async fn headers_keys_spend_routes_and_sql_agree(shape: Shape) {
+    let world = World::start(shape).await;
+    world
+        .team(json!({"team_id": "search", "team_alias": "Search"}))
         .await;
-    assert_eq!(team.status, 200);
     let key = world
         .key(json!({"team_id": "search", "user_id": "ann", "key_alias": "ann's"}))
         .await;
@@ -55,7 +52,7 @@ async fn headers_keys_spend_routes_and_sql_agree() {
         .sum();
     assert_eq!((logs.as_array().unwrap().len(), sum), (4, headers.0));
     for by in ["team", "key", "user", "model", "tag", "provider"] {
-        let output = world.gateway.run(&["spend", "--by", by, "--json"]);
+        let output = world.ask(&["spend", "--by", by, "--json"]);
         assert!(
             output.status.success(),
             "{}",

@@ -1,8 +1,13 @@
 //! The log is the truth: a restart changes nothing, and every projection can be made again from it.
 
 use serde_json::json;
-use tests::World;
 use tests::provider::Script;
+use tests::{Shape, World};
+
+tests::in_both_shapes!(
+    a_restart_keeps_keys_limits_budgets_and_spend,
+    every_projection_can_be_deleted_and_rebuilt,
+);
 
 /// Everything that can be asked about money and keys, as one text.
 async fn picture(world: &World, key: &str) -> String {
@@ -23,7 +28,7 @@ async fn picture(world: &World, key: &str) -> String {
 
 async fn some_traffic(world: &World) -> String {
     let team = json!({"team_id": "search", "max_budget": 5, "budget_duration": "weekly"});
-    assert_eq!(world.post("/team/new", team).await.status, 200);
+    world.team(team).await;
     let fields = json!({"team_id": "search", "max_budget": "0.0021", "budget_duration": "monthly",
         "rpm_limit": 500, "models": ["scripted"], "metadata": {"owner": "ann"}});
     let key = world.key(fields).await;
@@ -58,12 +63,11 @@ async fn some_traffic(world: &World) -> String {
     key
 }
 
-#[tokio::test]
-async fn a_restart_keeps_keys_limits_budgets_and_spend() {
-    let mut world = World::start().await;
+async fn a_restart_keeps_keys_limits_budgets_and_spend(shape: Shape) {
+    let mut world = World::start(shape).await;
     let key = some_traffic(&world).await;
     let before = picture(&world, &key).await;
-    world.gateway.stop();
+    world.stop();
     world.restart().await;
     assert_eq!(picture(&world, &key).await, before);
 
@@ -92,36 +96,14 @@ async fn a_restart_keeps_keys_limits_budgets_and_spend() {
 }
 
 /// Tables, budget state, key table, cache index: deleted, and made again with the same sums.
-#[tokio::test]
-async fn every_projection_can_be_deleted_and_rebuilt() {
-    let mut world = World::with("litellm_settings:\n  cache: true\n")
+async fn every_projection_can_be_deleted_and_rebuilt(shape: Shape) {
+    let mut world = World::with(shape, "litellm_settings:\n  cache: true\n")
         .start()
         .await;
     let key = some_traffic(&world).await;
     let before = picture(&world, &key).await;
-    world.gateway.stop();
-    let data = world.data_dir();
-    let log = ["journal", "config", "catalog", "dlq"];
-    let secrets = ["master.key", "analyst.password", "writer.password"];
-    for entry in std::fs::read_dir(&data).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if log.contains(&name.as_str()) || secrets.contains(&name.as_str()) {
-            continue;
-        }
-        if entry.path().is_dir() {
-            std::fs::remove_dir_all(entry.path()).unwrap();
-        } else {
-            std::fs::remove_file(entry.path()).unwrap();
-        }
-    }
-    // What consumers remember of the log is a projection too.
-    for name in log {
-        let positions = data.join(name).join("positions");
-        if positions.exists() {
-            std::fs::remove_dir_all(positions).unwrap();
-        }
-    }
+    world.stop();
+    world.delete_projections();
     world.restart().await;
     world.rows(6).await;
     assert_eq!(picture(&world, &key).await, before);

@@ -14,15 +14,9 @@ async fn ingress_billing_and_engine_in_three_processes() {
     let folder = tempfile::tempdir().unwrap();
     let provider = Provider::start().await;
     let data_dir = folder.path().join("data");
-    let launch = Launch {
-        config: None,
-        data_dir: data_dir.clone(),
-        port: free_port(),
-        clickhouse_port: free_port(),
-        env: Vec::new(),
-    };
+    let launch = Launch::role("clickhouse", None, data_dir.clone());
     let http = tests::client::http();
-    let engine = Gateway::role("clickhouse", &launch);
+    let engine = Gateway::spawn(launch.clone());
     let tables = format!("http://127.0.0.1:{}", launch.clickhouse_port);
     until("the engine", || async {
         Some(
@@ -43,16 +37,23 @@ async fn ingress_billing_and_engine_in_three_processes() {
     let config = folder.path().join("tollgate.yaml");
     std::fs::write(&config, yaml(&provider, false, &extra)).unwrap();
     let launch = Launch {
+        role: "ingress",
         config: Some(config),
         ..launch
     };
-    let ingress = Gateway::role("ingress", &launch);
+    let ingress = Gateway::spawn(launch.clone());
     let ready = format!("{}/health/liveliness", ingress.url());
     until("the ingress", || async {
         Some(http.get(&ready).send().await.ok()?.status().is_success())
     })
     .await;
-    let mut billing = Gateway::role("billing", &launch);
+    // Its own port: it answers for its health there.
+    let launch = Launch {
+        role: "billing",
+        port: free_port(),
+        ..launch
+    };
+    let mut billing = Gateway::spawn(launch);
 
     let chat = Chat::new(&http, &ingress.url(), MASTER, "scripted", "hi");
     let asked = |query: &'static str| {
@@ -75,8 +76,7 @@ async fn ingress_billing_and_engine_in_three_processes() {
             Some(asked(count).await? == expected)
         })
         .await;
-        billing.kill();
-        billing = Gateway::role("billing", &launch);
+        billing.again();
     }
     let sum = asked("select toString(sum(amount)) from cost_ledger final")
         .await
@@ -89,14 +89,8 @@ async fn ingress_billing_and_engine_in_three_processes() {
 #[tokio::test]
 async fn the_cache_answers_over_http() {
     let folder = tempfile::tempdir().unwrap();
-    let launch = Launch {
-        config: None,
-        data_dir: folder.path().join("data"),
-        port: free_port(),
-        clickhouse_port: free_port(),
-        env: Vec::new(),
-    };
-    let cache = Gateway::role("cache", &launch);
+    let launch = Launch::role("cache", None, folder.path().join("data"));
+    let cache = Gateway::spawn(launch);
     let http = tests::client::http();
     let ping = format!("{}/cache/ping", cache.url());
     until("the cache", || async {

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::World;
+use tests::{Shape, World};
+
+tests::in_both_shapes!(
+    both_sdks_get_the_same_answers_and_the_same_bill,
+    the_demo_model_answers_both_sdks_without_any_provider,
+);
 
 /// Runs a driver of `tests/sdk`; one document a case.
 fn run(mut command: Command, world: &World, key: &str, model: &str) -> BTreeMap<String, Value> {
-    let base = format!("{}/v1", world.gateway.url());
+    let base = format!("{}/v1", world.url());
     let output = command.args([&base, key, model]).output().unwrap();
     assert!(
         output.status.success(),
@@ -129,18 +134,16 @@ async fn compare(world: &World, model: &str) {
 }
 
 // The drivers block their thread, and the scripted provider needs another.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_sdks_get_the_same_answers_and_the_same_bill() {
-    let world = World::start().await;
+async fn both_sdks_get_the_same_answers_and_the_same_bill(shape: Shape) {
+    let world = World::start(shape).await;
     compare(&world, "scripted").await;
     let books = world.provider.books();
     assert_eq!(books.completed, 14);
     assert_eq!(world.ledger(), world.invoice());
 }
 
-#[tokio::test]
-async fn the_demo_model_answers_both_sdks_without_any_provider() {
-    let world = World::with("").demo().start().await;
+async fn the_demo_model_answers_both_sdks_without_any_provider(shape: Shape) {
+    let world = World::with(shape, "").demo().start().await;
     compare(&world, "tollgate/demo").await;
     assert_eq!(world.provider.books().requests, 0);
 }

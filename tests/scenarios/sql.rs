@@ -1,17 +1,21 @@
 //! The tables as others see them: ordinary ClickHouse clients, locked to reading.
 
 use serde_json::Value;
-use tests::World;
+use tests::{Shape, World};
 
 use crate::sdk::python;
 
-#[tokio::test]
-async fn an_ordinary_client_reads_and_can_do_nothing_else() {
-    let world = World::start().await;
+tests::in_both_shapes!(
+    an_ordinary_client_reads_and_can_do_nothing_else,
+    commands_find_the_running_gateway,
+);
+
+async fn an_ordinary_client_reads_and_can_do_nothing_else(shape: Shape) {
+    let world = World::start(shape).await;
     assert_eq!(world.chat("hi").send().await.status, 200);
     world.rows(1).await;
-    let port = world.gateway.launch.clickhouse_port.to_string();
-    let password = world.gateway.file("analyst.password").trim().to_owned();
+    let tables = world.tables();
+    let (port, password) = (tables.port.to_string(), tables.password);
     let output = python("clickhouse.py")
         .args([
             "127.0.0.1",
@@ -61,15 +65,15 @@ async fn an_ordinary_client_reads_and_can_do_nothing_else() {
 }
 
 /// The command line finds the running gateway by its data directory, and says when there is none.
-#[tokio::test]
-async fn commands_find_the_running_gateway() {
-    let mut world = World::start().await;
-    assert_eq!(world.sql("select 6 * 7"), "42");
-    let bad = world.gateway.run(&["sql", "select nonsense from nowhere"]);
+async fn commands_find_the_running_gateway(shape: Shape) {
+    let mut world = World::start(shape).await;
+    let output = world.ask(&["sql", "select 6 * 7"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "42");
+    let bad = world.ask(&["sql", "select nonsense from nowhere"]);
     assert!(!bad.status.success());
     assert!(String::from_utf8_lossy(&bad.stderr).contains("nowhere"));
-    world.gateway.stop();
-    let gone = world.gateway.run(&["sql", "select 1"]);
+    world.stop();
+    let gone = world.ask(&["sql", "select 1"]);
     assert!(!gone.status.success());
     assert!(
         String::from_utf8_lossy(&gone.stderr).contains("tollgate up"),

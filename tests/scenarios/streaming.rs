@@ -1,13 +1,21 @@
 //! Streams: what the provider says reaches the client as it is, and what goes wrong is told once.
 
 use serde_json::json;
-use tests::World;
 use tests::provider::Script;
 use tests::world::weather_tool;
+use tests::{Shape, World};
 
-#[tokio::test]
-async fn a_stream_says_what_the_plain_answer_says() {
-    let world = World::start().await;
+tests::in_both_shapes!(
+    a_stream_says_what_the_plain_answer_says,
+    unknown_fields_reach_the_provider_untouched,
+    a_failure_before_the_first_byte_is_an_ordinary_error,
+    a_stream_that_breaks_ends_in_one_error_frame_and_is_billed,
+    missing_usage_is_estimated_and_flagged,
+    cached_tokens_are_counted_apart,
+);
+
+async fn a_stream_says_what_the_plain_answer_says(shape: Shape) {
+    let world = World::start(shape).await;
     let chat = world.chat("hi");
     let plain = chat.send().await.json();
     let streamed = chat.stream().await;
@@ -38,9 +46,8 @@ async fn a_stream_says_what_the_plain_answer_says() {
 }
 
 /// Fields nobody here knows reach the provider as they were written.
-#[tokio::test]
-async fn unknown_fields_reach_the_provider_untouched() {
-    let world = World::start().await;
+async fn unknown_fields_reach_the_provider_untouched(shape: Shape) {
+    let world = World::start(shape).await;
     let odd = json!({"deep": [1, 2.50, null, "é"], "n": 1e3});
     let chat = world
         .chat("hi")
@@ -62,9 +69,8 @@ async fn unknown_fields_reach_the_provider_untouched() {
     );
 }
 
-#[tokio::test]
-async fn a_failure_before_the_first_byte_is_an_ordinary_error() {
-    let world = World::start().await;
+async fn a_failure_before_the_first_byte_is_an_ordinary_error(shape: Shape) {
+    let world = World::start(shape).await;
     world.provider.script(
         "scripted-upstream",
         Script {
@@ -88,9 +94,8 @@ async fn a_failure_before_the_first_byte_is_an_ordinary_error() {
     assert_eq!(world.ledger().0, 0, "nothing was produced");
 }
 
-#[tokio::test]
-async fn a_stream_that_breaks_ends_in_one_error_frame_and_is_billed() {
-    let world = World::start().await;
+async fn a_stream_that_breaks_ends_in_one_error_frame_and_is_billed(shape: Shape) {
+    let world = World::start(shape).await;
     world.provider.script(
         "scripted-upstream",
         Script {
@@ -113,9 +118,8 @@ async fn a_stream_that_breaks_ends_in_one_error_frame_and_is_billed() {
 }
 
 /// A provider that tells no usage is estimated, and the row says so.
-#[tokio::test]
-async fn missing_usage_is_estimated_and_flagged() {
-    let world = World::start().await;
+async fn missing_usage_is_estimated_and_flagged(shape: Shape) {
+    let world = World::start(shape).await;
     world.provider.script(
         "scripted-upstream",
         Script {
@@ -133,9 +137,8 @@ async fn missing_usage_is_estimated_and_flagged() {
 }
 
 /// Cached prompt tokens are part of the prompt, and are billed once, at their own price.
-#[tokio::test]
-async fn cached_tokens_are_counted_apart() {
-    let world = World::start().await;
+async fn cached_tokens_are_counted_apart(shape: Shape) {
+    let world = World::start(shape).await;
     world.provider.script(
         "scripted-upstream",
         Script {

@@ -1,4 +1,4 @@
-//! The gateway as its users run it: the executable, started with flags, stopped with signals.
+//! One process of Tollgate as its users run it: the executable with a role and flags, stopped with signals.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -34,6 +34,8 @@ pub fn executable() -> PathBuf {
 /// What to start, and where.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// The word behind `tollgate`.
+    pub role: &'static str,
     pub config: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub port: u16,
@@ -48,29 +50,64 @@ pub struct Gateway {
     log: PathBuf,
 }
 
+impl Launch {
+    /// Everything in one process, over an empty folder and free ports.
+    pub fn up(config: Option<PathBuf>, data_dir: PathBuf) -> Self {
+        Self::role("up", config, data_dir)
+    }
+
+    /// One role of it.
+    pub fn role(role: &'static str, config: Option<PathBuf>, data_dir: PathBuf) -> Self {
+        Self {
+            role,
+            config,
+            data_dir,
+            port: free_port(),
+            clickhouse_port: free_port(),
+            env: Vec::new(),
+        }
+    }
+}
+
 impl Gateway {
     /// Starts it and waits until it is ready to serve.
     pub async fn start(launch: Launch) -> Self {
         let mut gateway = Self::spawn(launch);
+        gateway.ready().await;
+        gateway
+    }
+
+    /// Waits until its readiness says so.
+    pub async fn ready(&mut self) {
         let client = crate::client::http();
-        let url = format!("{}/health/readiness", gateway.url());
+        let url = match self.launch.role {
+            "clickhouse" => format!("http://127.0.0.1:{}/ping", self.launch.clickhouse_port),
+            _ => format!("{}/health/readiness", self.url()),
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            if let Some(status) = gateway.child.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
                 panic!(
-                    "the gateway ended with {status} before it was ready:\n{}",
-                    gateway.log()
+                    "{} ended with {status} before it was ready:\n{}",
+                    self.launch.role,
+                    self.log()
                 );
             }
-            if let Ok(answer) = client.get(&url).send().await
-                && answer.status().is_success()
-            {
-                return gateway;
-            }
+            let answer = client
+                .get(&url)
+                .timeout(Duration::from_secs(5))
+                .send()
+                .await;
+            let missing = match answer {
+                Ok(answer) if answer.status().is_success() => return,
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
             assert!(
                 Instant::now() < deadline,
-                "the gateway does not get ready:\n{}",
-                gateway.log()
+                "{} does not get ready: {missing}\n{}",
+                self.launch.role,
+                self.log()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -79,7 +116,9 @@ impl Gateway {
     /// Starts it without waiting.
     pub fn spawn(launch: Launch) -> Self {
         std::fs::create_dir_all(&launch.data_dir).unwrap();
-        let log = launch.data_dir.with_extension("log");
+        let log = launch
+            .data_dir
+            .with_extension(format!("{}.log", launch.role));
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -94,25 +133,10 @@ impl Gateway {
         Self { launch, child, log }
     }
 
-    /// Starts one role of the executable, to be stopped when the answer is dropped.
-    pub fn role(role: &str, launch: &Launch) -> Self {
-        std::fs::create_dir_all(&launch.data_dir).unwrap();
-        let log = launch.data_dir.with_extension(format!("{role}.log"));
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .unwrap();
-        let mut command = command_of(role, launch);
-        let command = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file);
-        Self {
-            launch: launch.clone(),
-            child: command.spawn().unwrap(),
-            log,
-        }
+    /// Starts it again over the same data, after it was killed or stopped, without waiting.
+    pub fn again(&mut self) {
+        self.kill();
+        *self = Self::spawn(self.launch.clone());
     }
 
     /// Starts it where it is expected to refuse, and gives what it said.
@@ -147,10 +171,15 @@ impl Gateway {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// `kill -9`, and what a new start finds.
+    /// `kill -9`, and what a new start finds. Nothing where it is dead already.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Whether the process is there.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// SIGTERM, and waits for an orderly end.
@@ -202,19 +231,22 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the gateway\n{}", self.log());
+            let log = self.log();
+            // The end of it tells what happened last.
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(80)..].join("\n");
+            eprintln!(
+                "--- log of {} at {}\n{last}",
+                self.launch.role, self.launch.port
+            );
         }
     }
 }
 
 fn command(launch: &Launch) -> Command {
-    command_of("up", launch)
-}
-
-fn command_of(role: &str, launch: &Launch) -> Command {
     let mut command = Command::new(executable());
     command
-        .arg(role)
+        .arg(launch.role)
         .args(["--port", &launch.port.to_string()])
         .args(["--clickhouse-port", &launch.clickhouse_port.to_string()])
         .arg("--data-dir")

@@ -1,13 +1,17 @@
-//! What the scenarios share: the gateway as a process of its own, and a provider that keeps its own
-//! books. Row 6 of the ladder: speaks to Tollgate only as its users do, over HTTP, the command line
-//! and signals.
+//! What the scenarios and fault proofs share: Tollgate in processes of its own, in one or in many, and a
+//! provider that keeps its own books. Row 6 of the ladder: speaks to Tollgate only as its users do, over
+//! HTTP, the command line and signals.
 
 pub mod client;
 pub mod gateway;
+pub mod parts;
 pub mod provider;
+pub mod shape;
+pub mod tables;
 pub mod world;
 
 pub use client::{Chat, Streamed};
 pub use gateway::{Gateway, free_port};
 pub use provider::{Books, Provider, Script};
+pub use shape::Shape;
 pub use world::World;

@@ -1,6 +1,8 @@
-//! One gateway, one scripted provider, one empty folder: where a scenario takes place.
+//! Tollgate in one of its shapes, one scripted provider, one empty folder: where a scenario takes place.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use schemas::NanoUsd;
@@ -8,8 +10,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Answered, Chat};
-use crate::gateway::{Gateway, Launch, free_port};
+use crate::gateway::{Gateway, Launch, executable};
+use crate::parts::Parts;
 use crate::provider::{INPUT_NANO, OUTPUT_NANO, Provider};
+use crate::shape::Shape;
+use crate::tables::Tables;
 
 /// The master key of every world.
 pub const MASTER: &str = "sk-master-of-the-scenario";
@@ -17,20 +22,35 @@ pub const MASTER: &str = "sk-master-of-the-scenario";
 const DEMO: &str =
     "  - model_name: tollgate/demo\n    litellm_params:\n      model: tollgate/demo\n";
 
-/// A gateway in front of a provider. What it leaves is deleted when it is dropped.
+/// Tollgate in front of a provider. What it leaves is deleted when it is dropped.
 pub struct World {
-    pub gateway: Gateway,
+    pub shape: Shape,
+    /// What takes calls: the one process of `up`, or every ingress.
+    pub ingresses: Vec<Gateway>,
+    /// None in one machine: `up` does it.
+    pub billing: Vec<Gateway>,
+    /// At most one, and only where there is a cache.
+    pub caches: Vec<Gateway>,
+    /// The engine, where it is not a child of `up`.
+    pub engine: Option<Gateway>,
     pub provider: Provider,
     pub http: reqwest::Client,
+    /// The broker and the Redis of this world, and the word by which it is told from others there.
+    pub parts: Option<Arc<Parts>>,
+    pub prefix: String,
+    turn: AtomicUsize,
     folder: TempDir,
 }
 
 /// How a world differs from the usual one.
-#[derive(Default)]
 pub struct Build {
+    shape: Shape,
     extra: String,
+    tollgate: String,
     demo: bool,
-    env: Vec<(String, String)>,
+    parts: Option<Arc<Parts>>,
+    ingresses: usize,
+    billing: usize,
 }
 
 impl Build {
@@ -42,6 +62,13 @@ impl Build {
         self
     }
 
+    /// More of the section `tollgate:`, indented by two.
+    #[must_use]
+    pub fn tollgate(mut self, yaml: &str) -> Self {
+        self.tollgate.push_str(yaml);
+        self
+    }
+
     /// Serves `tollgate/demo` beside the scripted model.
     #[must_use]
     pub const fn demo(mut self) -> Self {
@@ -49,10 +76,17 @@ impl Build {
         self
     }
 
-    /// An environment variable of the gateway's first start.
+    /// A broker and a Redis of its own, because it breaks them.
     #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
+    pub fn on(mut self, parts: &Arc<Parts>) -> Self {
+        self.parts = Some(parts.clone());
+        self
+    }
+
+    /// So many processes of each role instead of the usual three and two.
+    #[must_use]
+    pub const fn processes(mut self, ingresses: usize, billing: usize) -> Self {
+        (self.ingresses, self.billing) = (ingresses, billing);
         self
     }
 
@@ -60,23 +94,94 @@ impl Build {
     pub async fn start(self) -> World {
         let folder = tempfile::tempdir().unwrap();
         let provider = Provider::start().await;
-        let config = folder.path().join("tollgate.yaml");
-        std::fs::write(&config, yaml(&provider, self.demo, &self.extra)).unwrap();
-        let gateway = Gateway::start(Launch {
-            config: Some(config),
-            data_dir: folder.path().join("data"),
-            port: free_port(),
-            clickhouse_port: free_port(),
-            env: self.env,
-        })
-        .await;
-        World {
-            gateway,
+        let mut world = World {
+            shape: self.shape,
+            ingresses: Vec::new(),
+            billing: Vec::new(),
+            caches: Vec::new(),
+            engine: None,
             provider,
             http: crate::client::http(),
+            parts: None,
+            prefix: String::new(),
+            turn: AtomicUsize::new(0),
             folder,
+        };
+        match self.shape {
+            Shape::OneMachine => self.one_machine(&mut world).await,
+            Shape::Split => self.split(&mut world).await,
         }
+        world
     }
+
+    async fn one_machine(self, world: &mut World) {
+        let config = self.write(world, "");
+        let launch = Launch::up(Some(config), world.path("data"));
+        world.ingresses.push(Gateway::start(launch).await);
+    }
+
+    /// The engine first: its password stands in the file of all others.
+    async fn split(mut self, world: &mut World) {
+        let parts = match self.parts.take() {
+            Some(parts) => parts,
+            None => Parts::shared().await,
+        };
+        world.prefix = parts.next_prefix();
+        let engine = Gateway::start(Launch::role("clickhouse", None, world.path("engine"))).await;
+        let cached = self.extra.contains("cache: true");
+        let cache = Launch::role("cache", None, world.path("cache"));
+        let section = settings(&parts, world, &engine, cached.then_some(&cache));
+        world.parts = Some(parts);
+        world.engine = Some(engine);
+        let config = self.write(world, &section);
+        world.command(&["topics", "create", "--config", config.to_str().unwrap()]);
+        let spawn = |world: &World, role: &'static str, count: usize| -> Vec<Gateway> {
+            let launch = |at| {
+                let data_dir = world.path(&format!("{role}-{at}"));
+                Launch::role(role, Some(config.clone()), data_dir)
+            };
+            (0..count).map(|at| Gateway::spawn(launch(at))).collect()
+        };
+        world.billing = spawn(world, "billing", self.billing);
+        world.ingresses = spawn(world, "ingress", self.ingresses);
+        if cached {
+            let config = Some(config.clone());
+            world.caches = vec![Gateway::spawn(Launch { config, ..cache })];
+        }
+        world.ready().await;
+    }
+
+    fn write(&self, world: &World, section: &str) -> PathBuf {
+        let config = world.path("tollgate.yaml");
+        let mut text = yaml(&world.provider, self.demo, &self.extra);
+        if !(section.is_empty() && self.tollgate.is_empty()) {
+            text.push_str(&format!("tollgate:\n{section}{}", self.tollgate));
+        }
+        std::fs::write(&config, text).unwrap();
+        config
+    }
+}
+
+/// Where a world of many processes finds its parts: the section `tollgate:` of its file.
+fn settings(parts: &Parts, world: &World, engine: &Gateway, cache: Option<&Launch>) -> String {
+    let prefix = &world.prefix;
+    let password = engine.file("writer.password");
+    let cache = cache.map_or_else(String::new, |cache| {
+        format!(
+            "  cache:\n    url: http://127.0.0.1:{}\n    redis_url: {}\n    timeout_ms: 5000\n",
+            cache.port,
+            parts.answers.url()
+        )
+    });
+    format!(
+        "  kafka:\n    bootstrap_servers: {}\n    topic_prefix: {prefix}\n    partitions: 4\n  \
+         redis:\n    url: {}\n    prefix: {prefix}\n  \
+         clickhouse:\n    url: http://127.0.0.1:{}\n    user: tollgate\n    password: {}\n{cache}",
+        parts.kafka.bootstrap(),
+        parts.budgets.url(),
+        engine.launch.clickhouse_port,
+        password.trim(),
+    )
 }
 
 /// The usual file: `scripted` with a price, `unpriced` without one, both at the scripted provider.
@@ -109,21 +214,47 @@ pub fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
 }
 
 impl World {
-    pub async fn start() -> Self {
-        Build::default().start().await
+    pub async fn start(shape: Shape) -> Self {
+        Self::with(shape, "").start().await
     }
 
     #[must_use]
-    pub fn with(yaml: &str) -> Build {
-        Build::default().config(yaml)
+    pub fn with(shape: Shape, yaml: &str) -> Build {
+        let build = Build {
+            shape,
+            extra: String::new(),
+            tollgate: String::new(),
+            demo: false,
+            parts: None,
+            ingresses: 3,
+            billing: 2,
+        };
+        if yaml.is_empty() {
+            build
+        } else {
+            build.config(yaml)
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn data_dir(&self) -> PathBuf {
-        self.gateway.launch.data_dir.clone()
+    /// The first of those that take calls: what a scenario about one process is about.
+    pub fn gateway(&self) -> &Gateway {
+        &self.ingresses[0]
+    }
+
+    /// Every process, in the order in which events flow.
+    pub fn processes(&mut self) -> impl Iterator<Item = &mut Gateway> {
+        let behind = self.billing.iter_mut().chain(&mut self.caches);
+        self.ingresses.iter_mut().chain(behind)
+    }
+
+    /// Base URL for the next call: those who take calls in turn, as behind a load balancer.
+    pub fn url(&self) -> String {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.ingresses[turn % self.ingresses.len()].url()
     }
 
     /// A call with the master key.
@@ -131,26 +262,70 @@ impl World {
         self.chat_as(MASTER, question)
     }
 
+    /// A call through the next in turn; sent again, it goes the same way.
     pub fn chat_as(&self, key: &str, question: &str) -> Chat {
-        Chat::new(&self.http, &self.gateway.url(), key, "scripted", question)
+        Chat::new(&self.http, &self.url(), key, "scripted", question)
     }
 
-    /// A new key with these fields of `/key/generate`.
+    /// A call through the first one.
+    pub fn chat_first(&self, key: &str, question: &str) -> Chat {
+        Chat::new(&self.http, &self.gateway().url(), key, "scripted", question)
+    }
+
+    /// A new key with these fields of `/key/generate`, in force everywhere.
     pub async fn key(&self, fields: Value) -> String {
         let answer = self.post("/key/generate", fields).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
-        answer.json()["key"].as_str().unwrap().to_owned()
+        let made = answer.json();
+        self.everywhere(
+            &format!("/key/info?key={}", made["token"].as_str().unwrap()),
+            |answer| answer.status == 200,
+        )
+        .await;
+        made["key"].as_str().unwrap().to_owned()
     }
 
-    /// A management call with the master key.
+    /// A new team with these fields of `/team/new`, in force everywhere; its id.
+    pub async fn team(&self, fields: Value) -> Value {
+        let answer = self.post("/team/new", fields).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let id = answer.json()["team_id"].clone();
+        let info = format!("/team/info?team_id={}", id.as_str().unwrap());
+        self.everywhere(&info, |answer| answer.status == 200).await;
+        id
+    }
+
+    /// Waits until every ingress answers a management question so: one made the change, the others follow
+    /// the topic within a second.
+    pub async fn everywhere(&self, route: &str, holds: impl Fn(&Answered) -> bool) {
+        for ingress in &self.ingresses {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                let url = format!("{}{route}", ingress.url());
+                let answer = answered(self.http.get(url).bearer_auth(MASTER)).await;
+                if holds(&answer) {
+                    break;
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "{route} at {}: {}",
+                    ingress.url(),
+                    answer.text
+                );
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// A management call with the master key, through the next in turn.
     pub async fn post(&self, route: &str, body: Value) -> Answered {
-        let url = format!("{}{route}", self.gateway.url());
+        let url = format!("{}{route}", self.url());
         answered(self.http.post(url).bearer_auth(MASTER).json(&body)).await
     }
 
     /// A management question with the master key.
     pub async fn get(&self, route: &str) -> Answered {
-        let url = format!("{}{route}", self.gateway.url());
+        let url = format!("{}{route}", self.url());
         answered(self.http.get(url).bearer_auth(MASTER)).await
     }
 
@@ -160,23 +335,55 @@ impl World {
         money(&info["info"]["spend"])
     }
 
-    /// One value out of the usage tables, through `tollgate sql`.
+    /// The tables, as the analyst.
+    pub fn tables(&self) -> Tables {
+        let engine = self.engine.as_ref().unwrap_or_else(|| self.gateway());
+        Tables {
+            port: engine.launch.clickhouse_port,
+            user: "analyst".to_owned(),
+            password: engine.file("analyst.password").trim().to_owned(),
+        }
+    }
+
+    /// One value out of the usage tables.
     pub fn sql(&self, query: &str) -> String {
-        let output = self.gateway.run(&["sql", query]);
+        let tables = self.tables();
+        tables
+            .ask(query)
+            .unwrap_or_else(|e| panic!("{query}: {e}\n{}", self.log()))
+    }
+
+    /// A command that works on the whole world, which must succeed; what it printed.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(executable())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success(),
-            "{}",
+            "{arguments:?}: {said}{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        said
+    }
+
+    /// A command that asks the running gateway.
+    pub fn ask(&self, arguments: &[&str]) -> std::process::Output {
+        self.gateway().run(arguments)
     }
 
     /// Waits until the tables hold so many last usage rows, with their costs: the ledger is written second.
     pub async fn rows(&self, expected: usize) {
         let query = "select count() from cost_ledger final where last";
-        self.until(&format!("{expected} usage rows"), || {
-            self.sql(query) == expected.to_string()
-        })
+        let seen = std::cell::RefCell::new(String::new());
+        self.until(
+            || format!("{expected} usage rows; there are {}", seen.borrow()),
+            || {
+                *seen.borrow_mut() = self.tables().ask(query).unwrap_or_else(|error| error);
+                *seen.borrow() == expected.to_string()
+            },
+        )
         .await;
     }
 
@@ -188,30 +395,135 @@ impl World {
     }
 
     /// Waits for a condition; a scenario never sleeps for a guess.
-    pub async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !holds() {
+    pub async fn until<W: std::fmt::Display>(
+        &self,
+        what: impl Fn() -> W,
+        mut holds: impl FnMut() -> bool,
+    ) {
+        let deadline = Instant::now() + Duration::from_secs(45);
+        while !tokio::task::block_in_place(&mut holds) {
             assert!(
                 Instant::now() < deadline,
-                "waited in vain for {what}\n{}",
-                self.gateway.log()
+                "waited in vain for {}\n{}",
+                what(),
+                self.log()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Starts the gateway again over the same data, after it was killed or stopped.
-    pub async fn restart(&mut self) {
-        self.restart_with(Vec::new()).await;
+    /// The last that every process wrote.
+    pub fn log(&self) -> String {
+        let processes = self
+            .ingresses
+            .iter()
+            .chain(&self.billing)
+            .chain(&self.caches)
+            .chain(&self.engine);
+        processes
+            .map(|process| {
+                let log = process.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(25)..].join("\n");
+                format!(
+                    "--- {} at {}\n{last}\n",
+                    process.launch.role, process.launch.port
+                )
+            })
+            .collect()
     }
 
-    /// The same, with other environment variables.
-    pub async fn restart_with(&mut self, env: Vec<(String, String)>) {
-        let launch = Launch {
-            env,
-            ..self.gateway.launch.clone()
+    /// `kill -9` of everything but the engine of a split world, which stands for a server of its own.
+    pub fn kill(&mut self) {
+        self.processes().for_each(Gateway::kill);
+    }
+
+    /// SIGTERM to everything, in the order in which events flow.
+    pub fn stop(&mut self) {
+        self.processes()
+            .filter_map(|process| process.lives().then_some(process))
+            .for_each(Gateway::stop);
+    }
+
+    /// Starts everything again over the same data, after it was killed or stopped.
+    pub async fn restart(&mut self) {
+        self.processes().for_each(Gateway::again);
+        self.ready().await;
+    }
+
+    /// Starts those that consume events again, with these environment variables and no others.
+    pub async fn restart_consumers(&mut self, env: &[(&str, &str)]) {
+        let consumers = match self.shape {
+            Shape::OneMachine => &mut self.ingresses,
+            Shape::Split => &mut self.billing,
         };
-        self.gateway = Gateway::start(launch).await;
+        for process in consumers {
+            if process.lives() {
+                process.stop();
+            }
+            process.launch.env = env
+                .iter()
+                .map(|&(name, value)| (name.into(), value.into()))
+                .collect();
+            process.again();
+        }
+        self.ready().await;
+    }
+
+    /// Waits until one of the processes has ended by itself, as at a fail point.
+    pub async fn one_died(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(45);
+        while self.processes().all(Gateway::lives) {
+            assert!(
+                Instant::now() < deadline,
+                "one was to die, and all live\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Deletes everything that is made from the log, while nothing runs: tables, budget state, key tables,
+    /// indexes, and what consumers remember of their places.
+    pub fn delete_projections(&mut self) {
+        let log = ["journal", "config", "catalog", "dlq"];
+        let secrets = ["master.key", "analyst.password", "writer.password"];
+        if let Some(engine) = &mut self.engine {
+            engine.stop();
+        }
+        let mut processes: Vec<&mut Gateway> = self.ingresses.iter_mut().collect();
+        processes.extend(&mut self.billing);
+        processes.extend(&mut self.caches);
+        processes.extend(&mut self.engine);
+        for process in processes {
+            for entry in std::fs::read_dir(&process.launch.data_dir).unwrap() {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                if log.contains(&name.as_str()) || secrets.contains(&name.as_str()) {
+                    let positions = entry.path().join("positions");
+                    if positions.exists() && self.shape == Shape::OneMachine {
+                        std::fs::remove_dir_all(positions).unwrap();
+                    }
+                } else if entry.path().is_dir() {
+                    std::fs::remove_dir_all(entry.path()).unwrap();
+                } else {
+                    std::fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+        if let Some(parts) = &self.parts {
+            parts.forget(&self.prefix);
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.again();
+        }
+    }
+
+    /// Waits until every process is ready.
+    pub async fn ready(&mut self) {
+        for process in self.processes() {
+            process.ready().await;
+        }
     }
 
     /// What the scripted provider charges, as money.

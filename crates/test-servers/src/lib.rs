@@ -7,8 +7,10 @@ mod folder;
 mod kafka;
 mod port;
 mod process;
+pub mod redis;
 
 pub use folder::Folder;
 pub use kafka::Kafka;
 pub use port::free_port;
 pub use process::Process;
+pub use redis::Redis;

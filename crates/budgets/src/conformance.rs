@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metering::Window;
 use schemas::{
-    BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId, Standing,
+    BudgetRef, Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
 };
 use tokio::task::JoinSet;
 
 use crate::{
-    Advance, Budgets, Delta, Error, Granted, HoldSettled, LimitType, Refusal, Reserve, Restored,
-    RestoredWindow, Scope, ScopeKind, Settled, Settlement, Spend,
+    Advance, Budgets, Delta, Error, Granted, HoldSettled, LimitType, Onward, Refusal, Reserve,
+    Restored, RestoredWindow, Scope, ScopeKind, Settled, Settlement, Spend,
 };
 
 /// Tasks that hammer one budget at once.
@@ -54,6 +54,7 @@ where
     slots_are_bound_to_calls(world().await).await;
     a_replayed_settlement_is_dropped(world().await).await;
     a_settlement_out_of_order_is_refused(world().await).await;
+    a_settlement_from_another_offset_is_refused(world().await).await;
     restored_state_is_absolute(world().await).await;
     a_scope_named_twice_is_held_once(world().await).await;
     counters_are_exact_beyond_53_bits(world().await).await;
@@ -672,6 +673,42 @@ async fn a_settlement_out_of_order_is_refused(world: World) {
         Err(Error::Unfenced)
     ));
     world.stands(&scopes[0], 3, 0, 0).await;
+}
+
+/// The events of the batch follow on, but what lies between its offsets is not all applied.
+async fn a_settlement_from_another_offset_is_refused(world: World) {
+    let scopes = [key(100)];
+    let onward = |from: Option<u64>, to| Onward {
+        partition: Partition(3),
+        from: from.map(Offset),
+        to: Offset(to),
+    };
+    let with = |pseq, onward| Settlement {
+        next: vec![onward],
+        ..event(pseq, pseq, usd(1), true, &scopes)
+    };
+    let first = with(1, onward(None, 10));
+    assert_eq!(world.settle(&first).await, Settled::Applied);
+    assert_eq!(world.settle(&first).await, Settled::Repeated);
+    for from in [None, Some(9), Some(11)] {
+        let error = world.budgets.settle(&with(2, onward(from, 20))).await;
+        let Err(Error::Fence { standing }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(standing.next, [(Partition(3), Offset(10))]);
+    }
+    world.stands(&scopes[0], 1, 0, 0).await;
+    let second = with(2, onward(Some(10), 20));
+    assert_eq!(world.settle(&second).await, Settled::Applied);
+    let standing = world.budgets.standing().await.expect("a standing");
+    assert_eq!(standing.next, [(Partition(3), Offset(20))]);
+    let restored = Restored {
+        windows: Vec::new(),
+        standing,
+    };
+    world.budgets.restore(&restored).await.expect("restore");
+    let standing = world.budgets.standing().await.expect("a standing");
+    assert_eq!(standing, restored.standing);
 }
 
 async fn restored_state_is_absolute(world: World) {

@@ -32,8 +32,8 @@ pub use memory::Memory;
 pub use refusal::{LimitType, Refusal};
 pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
 pub use settlement::{
-    Advance, Beginning, CaughtUp, Delta, HoldSettled, Portion, Restored, RestoredWindow, Settled,
-    Settlement,
+    Advance, Beginning, CaughtUp, Delta, HoldSettled, Onward, Portion, Restored, RestoredWindow,
+    Settled, Settlement,
 };
 
 /// The state of all budgets, wherever it is kept. Each backend passes [`conformance`].

@@ -9,8 +9,9 @@ use schemas::{
 pub struct Settlement {
     /// Which events it is made of. At least one.
     pub marks: Vec<Advance>,
-    /// Where to read on after it, where the log is on a broker; kept with the marks.
-    pub next: Vec<(Partition, Offset)>,
+    /// Where to read on after it, where the log is on a broker; kept with the marks, and a fence as they
+    /// are.
+    pub next: Vec<Onward>,
     /// Cost per budget window, each window once.
     pub deltas: Vec<Delta>,
     /// The holds that these events touch, in the order of the events.
@@ -26,6 +27,19 @@ pub struct Advance {
     pub from: Pseq,
     /// The last event of the batch.
     pub to: Pseq,
+}
+
+/// The records `[from, to)` of one partition of a broker: those of the batch, and some that were known.
+///
+/// The marks of a batch say nothing about the other sources of its partition. `from` does: where the
+/// state was rolled back or restored meanwhile, it stands elsewhere, and `to` would pass records that
+/// are not applied any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Onward {
+    pub partition: Partition,
+    /// What the state has for this partition before the batch; `None` where it has nothing.
+    pub from: Option<Offset>,
+    pub to: Offset,
 }
 
 /// What is added to one window. Negative for a correction.

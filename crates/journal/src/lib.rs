@@ -108,6 +108,22 @@ pub enum Lag {
     Records(u64),
 }
 
+/// Which part of a log a reader reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dealt {
+    /// All of it, from one place to the next: marks alone tell where to go on, and [`Record::version`] is
+    /// no offset.
+    #[default]
+    All,
+    /// Some partitions (or all) of a broker's topics: [`Record::version`] is where to read on after the
+    /// record in its partition.
+    Partitions {
+        mine: Vec<Partition>,
+        /// How many partitions the usage topic has (the first topic asked for, where it is another).
+        of: u16,
+    },
+}
+
 /// One consumer's view of a log. Records of one (topic, source, partition) come in order of their
 /// sequence numbers; a restart repeats what was not committed.
 #[async_trait]
@@ -136,6 +152,12 @@ pub trait Reader: Send {
 
     /// How much is still to be handed out.
     fn lag(&self) -> Lag;
+
+    /// Which part of its topics this reader hands out, as of the last [`next`](Self::next) or
+    /// [`seek`](Self::seek).
+    fn dealt(&self) -> Dealt {
+        Dealt::All
+    }
 }
 
 /// A log that events can be appended to and read from.

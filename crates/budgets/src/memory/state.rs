@@ -12,7 +12,7 @@ use super::hold::{Call, Part, Parts, Purse};
 use super::keyed::{Keyed, ReadyMap, Slot, hash_of};
 use crate::limits::{Gauge, Reached};
 use crate::{
-    Advance, CaughtUp, Delta, Error, Granted, HoldSettled, Refusal, Reserve, Restored,
+    Advance, CaughtUp, Delta, Error, Granted, HoldSettled, Onward, Refusal, Reserve, Restored,
     RestoredWindow, Scope, ScopeState, Settled, Settlement, Spend, Stats,
 };
 
@@ -326,7 +326,10 @@ impl State {
         if batch.marks.iter().all(|mark| stands(mark) >= mark.to) {
             return Ok(Settled::Repeated);
         }
-        if batch.marks.iter().any(|mark| stands(mark) != mark.from) {
+        let elsewhere = |onward: &Onward| self.next.get(&onward.partition).copied() != onward.from;
+        if batch.marks.iter().any(|mark| stands(mark) != mark.from)
+            || batch.next.iter().any(elsewhere)
+        {
             return Err(Error::Fence {
                 standing: self.standing(),
             });
@@ -355,7 +358,9 @@ impl State {
         for mark in &batch.marks {
             self.marks.insert((mark.source, mark.partition), mark.to);
         }
-        self.next.extend(batch.next.iter().copied());
+        let onward = batch.next.iter();
+        self.next
+            .extend(onward.map(|onward| (onward.partition, onward.to)));
         Ok(Settled::Applied)
     }
 

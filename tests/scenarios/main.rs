@@ -5,6 +5,7 @@ mod budgets;
 mod cache;
 mod crash;
 mod demo;
+mod foreign;
 mod hangup;
 mod keys;
 mod one_number;

@@ -35,7 +35,7 @@ async fn ingress_billing_and_engine_in_three_processes() {
         password.trim()
     );
     let config = folder.path().join("tollgate.yaml");
-    std::fs::write(&config, yaml(&provider, false, &extra)).unwrap();
+    std::fs::write(&config, yaml(&provider, "", &extra)).unwrap();
     let launch = Launch {
         role: "ingress",
         config: Some(config),

@@ -47,7 +47,7 @@ pub struct Build {
     shape: Shape,
     extra: String,
     tollgate: String,
-    demo: bool,
+    models: String,
     parts: Option<Arc<Parts>>,
     ingresses: usize,
     billing: usize,
@@ -71,8 +71,14 @@ impl Build {
 
     /// Serves `tollgate/demo` beside the scripted model.
     #[must_use]
-    pub const fn demo(mut self) -> Self {
-        self.demo = true;
+    pub fn demo(self) -> Self {
+        self.models(DEMO)
+    }
+
+    /// More entries of `model_list`.
+    #[must_use]
+    pub fn models(mut self, yaml: &str) -> Self {
+        self.models.push_str(yaml);
         self
     }
 
@@ -153,7 +159,7 @@ impl Build {
 
     fn write(&self, world: &World, section: &str) -> PathBuf {
         let config = world.path("tollgate.yaml");
-        let mut text = yaml(&world.provider, self.demo, &self.extra);
+        let mut text = yaml(&world.provider, &self.models, &self.extra);
         if !(section.is_empty() && self.tollgate.is_empty()) {
             text.push_str(&format!("tollgate:\n{section}{}", self.tollgate));
         }
@@ -185,8 +191,7 @@ fn settings(parts: &Parts, world: &World, engine: &Gateway, cache: Option<&Launc
 }
 
 /// The usual file: `scripted` with a price, `unpriced` without one, both at the scripted provider.
-pub fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
-    let demo = if demo { DEMO } else { "" };
+pub fn yaml(provider: &Provider, models: &str, extra: &str) -> String {
     let base = provider.base_url();
     let price = |nano: u64| NanoUsd(i64::try_from(nano).unwrap()).to_string();
     let (input, output) = (price(INPUT_NANO), price(OUTPUT_NANO));
@@ -207,7 +212,7 @@ pub fn yaml(provider: &Provider, demo: bool, extra: &str) -> String {
       model: openai/no-one-knows-its-price
       api_base: {base}
       api_key: sk-upstream-secret
-{demo}general_settings:
+{models}general_settings:
   master_key: {MASTER}
 {extra}"#
     )
@@ -224,7 +229,7 @@ impl World {
             shape,
             extra: String::new(),
             tollgate: String::new(),
-            demo: false,
+            models: String::new(),
             parts: None,
             ingresses: 3,
             billing: 2,

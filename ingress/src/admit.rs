@@ -251,6 +251,10 @@ impl Asked {
                 (false, _) => Ok((NanoUsd::ZERO, NanoUsd::ZERO)),
             };
         };
+        if !hard {
+            // Nothing could be refused, and what a crash cuts off is charged what was known of it.
+            return Ok((NanoUsd::ZERO, NanoUsd::ZERO));
+        }
         let amount = worst_case_within(price, &self.bounds(self.output));
         if self.fixed {
             // A client's own cap is never lowered: what does not fit is refused.

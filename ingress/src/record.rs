@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use budgets::{Granted, Scope, ScopeKind};
 use journal::Position;
+use journal::fail_point::pass;
 use schemas::{
     Admitted, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome, Partition,
     Progress, StreamMark, Text, Topic, Usage,
@@ -139,6 +140,8 @@ impl Call {
                 return Err(error.into());
             }
         }
+        // Nothing was sent: the next start closes the call as abandoned.
+        pass("after_admit");
         Ok(Self {
             gateway: gateway.clone(),
             partition,
@@ -281,6 +284,8 @@ impl Call {
             self.gateway
                 .journal
                 .append_final(Topic::Usage, self.partition, &usage.body());
+        // The client has not seen the end, and the event is in the page cache: it is billed.
+        pass("after_usage");
         self.gateway.open_calls.leave(self.slot);
         let tokens = usage
             .meters

@@ -13,6 +13,7 @@ use schemas::{Identity, Offset, Partition, Standing, Topic};
 
 pub mod conformance;
 mod error;
+pub mod fail_point;
 mod high_water;
 pub mod local;
 pub mod measure;

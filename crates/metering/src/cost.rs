@@ -150,7 +150,10 @@ pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Resul
 
 /// What an event is charged: a pure function of event and catalog, the same in every lane.
 ///
-/// Answers from the cache and records without a reading cost nothing. Where there is no price, a call
+/// Answers from the cache and records without a reading cost nothing. A call that a crash cut off is
+/// charged its hold where a limit was checked: nobody knows how far its provider went, and what it may
+/// have charged must not be spent again. Where there was no limit its hold is none, and the last that was
+/// known of it is charged. Where there is no price, a call
 /// that was checked against a budget is charged its hold, with its last record: that is the configured
 /// ceiling, and what was promised to the budget; any other is charged nothing. Both are flagged.
 ///
@@ -178,12 +181,20 @@ pub fn charge(usage: &Usage, catalog: &Catalog) -> Result<Charge, NotYet> {
         .ok_or(Unpriced::UnknownModel)
         .and_then(|price| rate(price, &usage.meters, usage.service_tier.as_deref()));
     Ok(match rated {
-        Ok(rated) => Charge {
-            amount: rated.amount,
-            exact: rated.exact,
-            lines: rated.lines,
-            unpriced: None,
-        },
+        Ok(rated) => {
+            let unknown = usage.outcome == Outcome::Abandoned && usage.last;
+            let cut_off = unknown && usage.hold > rated.amount;
+            Charge {
+                amount: if cut_off { usage.hold } else { rated.amount },
+                exact: if cut_off {
+                    usage.hold.to_atto()
+                } else {
+                    rated.exact
+                },
+                lines: rated.lines,
+                unpriced: None,
+            }
+        }
         Err(reason) => {
             let held = usage.last && !usage.budgets.is_empty();
             let amount = if held { usage.hold } else { NanoUsd::ZERO };

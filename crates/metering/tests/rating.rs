@@ -219,6 +219,32 @@ fn an_event_is_charged_at_the_version_it_pins() {
     assert_eq!((not_yet.needs, not_yet.have), (2, 1));
 }
 
+/// Nobody knows how far its provider went, so what a limit was promised is gone; without a limit there is no
+/// hold, and the last that was known is charged.
+#[test]
+fn a_call_that_a_crash_cut_off_is_charged_its_hold() {
+    let known = catalog(&[entry(&[
+        (InputText, None, 0, "0.000000001"),
+        (OutputText, None, 0, "0.00000001"),
+    ])]);
+    let amount = |hold: i64, outcome: Outcome, last: bool| {
+        let usage = Usage {
+            hold: NanoUsd(hold),
+            outcome,
+            last,
+            estimated: true,
+            ..usage()
+        };
+        let charge = charge(&usage, &known).unwrap();
+        assert_eq!(charge.exact, charge.amount.to_atto());
+        charge.amount.0
+    };
+    assert_eq!(amount(99, Outcome::Abandoned, true), 99);
+    assert_eq!(amount(0, Outcome::Abandoned, true), 23);
+    assert_eq!(amount(99, Outcome::Abandoned, false), 23);
+    assert_eq!(amount(99, Outcome::Cancelled, true), 23);
+}
+
 #[test]
 fn cache_hits_and_empty_records_are_free_and_the_unpriced_is_never_silently_zero() {
     let known = catalog(&[entry(&[

@@ -13,6 +13,7 @@ mod model;
 pub mod providers;
 mod reference;
 mod resolve;
+mod routing;
 mod secret;
 mod settings;
 mod tree;
@@ -31,6 +32,9 @@ pub use kind::Effect;
 pub use known::effect;
 pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts};
 pub use reference::reference;
+pub use routing::{
+    Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, OfName, Retries, Routing, Strategy,
+};
 pub use secret::Secret;
 pub use settings::{
     Budgets, Cache, ClickHouse, Config, Drain, JournalConfig, Kafka, Limits, Log, LogFormat,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DecimalText, Secret};
+use crate::{DecimalText, Hints, Secret};
 
 /// One deployment: one entry of `model_list`, or one provider found in the environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,7 @@ pub struct ModelEntry {
     pub prices: Vec<(String, DecimalText)>,
     pub limits: ModelLimits,
     pub timeouts: ModelTimeouts,
+    pub hints: Hints,
     /// Line of the entry in the file; 0 without one.
     pub line: usize,
 }

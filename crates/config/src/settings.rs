@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use schemas::NanoUsd;
 
-use crate::{DecimalText, ModelEntry, Secret};
+use crate::{DecimalText, ModelEntry, Routing, Secret};
 
 /// The whole configuration, resolved. Made by [`crate::parse`] or [`crate::without_file`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// In the order of the file. Several may share a `model_name`.
     pub models: Vec<ModelEntry>,
+    /// How one of them is chosen, and what follows a failure.
+    pub routing: Routing,
     /// Keys that the file brings along (`key_settings`, `user_api_key_list`).
     pub seed_keys: Vec<SeedKey>,
     pub server: Server,
@@ -305,6 +307,7 @@ impl Default for Config {
             |text: &str| DecimalText::new(text).unwrap_or_else(|| unreachable!("a literal"));
         Self {
             models: Vec::new(),
+            routing: Routing::default(),
             seed_keys: Vec::new(),
             server: Server {
                 host: "127.0.0.1".to_owned(),

@@ -3,6 +3,7 @@
 mod cache;
 mod keys;
 mod models;
+mod routing;
 mod stores;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(crate) fn resolve(root: &View<'_>) -> Config {
     server(root, &mut config);
     timeouts(root, &mut config);
     config.models = models::models(root, &config.timeouts);
+    config.routing = routing::routing(root, &config);
     config.seed_keys = keys::seed_keys(root, &config);
     budgets(root, &mut config);
     config.cache = cache::cache(root, config.cache);

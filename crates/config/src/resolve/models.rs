@@ -10,7 +10,7 @@ use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts};
 use crate::providers::{self, Provider, Quirk};
 use crate::settings::Timeouts;
 use crate::view::View;
-use crate::{AuthScheme, DecimalText, Secret};
+use crate::{AuthScheme, DecimalText, Hints, Secret};
 
 /// Every entry of `model_list` that can be called.
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
@@ -43,7 +43,7 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
     models
 }
 
-fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTimeouts {
+pub(super) fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTimeouts {
     let total = root.get("router_settings.timeout").seconds();
     let total = total
         .or_else(|| root.get("litellm_settings.request_timeout").seconds())
@@ -125,6 +125,7 @@ fn entry(item: &View<'_>, defaults: ModelTimeouts) -> Option<ModelEntry> {
         prices: prices(&params, &info),
         limits: limits(item),
         timeouts,
+        hints: super::routing::hints(item),
         line: item.line,
         model_name,
     })
@@ -318,6 +319,7 @@ pub(crate) fn plain_entry(
             total,
             total_stream: total,
         },
+        hints: Hints::default(),
         line: 0,
     }
 }

@@ -91,6 +91,7 @@ fn config(base: &str) -> Config {
             total: Duration::from_secs(600),
             total_stream: Duration::from_secs(600),
         },
+        hints: config::Hints::default(),
         line: 0,
     };
     Config {

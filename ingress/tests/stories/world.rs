@@ -60,6 +60,7 @@ pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
             total: Duration::from_secs(20),
             total_stream: Duration::from_secs(20),
         },
+        hints: config::Hints::default(),
         line: 0,
     }
 }

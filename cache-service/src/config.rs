@@ -78,8 +78,47 @@ pub struct CacheConfig {
     pub follower_wait: Duration,
     /// Partitions up to this many entries are scanned; larger ones get a graph. Default 8,192.
     pub flat_max: usize,
+    /// Where several caches keep their answers together. None: each keeps its own.
+    pub shared: Option<SharedConfig>,
     /// Source of time.
     pub clock: Clock,
+}
+
+/// A Redis that several caches share; one of its own, since it may evict.
+#[derive(Clone)]
+pub struct SharedConfig {
+    /// `redis://[user:password@]host:port/db`. Never shown.
+    pub url: String,
+    /// Begins every key. Default `tollgate-cache:1`; the number is that of the layout.
+    pub prefix: String,
+    /// Longest wait of a look-up for one answer. Default 20 ms.
+    pub budget: Duration,
+    /// Records of the log that the other caches follow, about. Default 100,000.
+    pub log_max: usize,
+    /// How often everything here is compared with everything there. Default 5 minutes.
+    pub compare_every: Duration,
+}
+
+impl SharedConfig {
+    /// The defaults, over the Redis at this address.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: "tollgate-cache:1".to_owned(),
+            budget: Duration::from_millis(20),
+            log_max: 100_000,
+            compare_every: Duration::from_secs(300),
+        }
+    }
+}
+
+impl fmt::Debug for SharedConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedConfig")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CacheConfig {
@@ -112,6 +151,7 @@ impl Default for CacheConfig {
             embed_budget: Duration::from_millis(60),
             follower_wait: Duration::from_secs(10),
             flat_max: 8_192,
+            shared: None,
             clock: Clock::system(),
         }
     }

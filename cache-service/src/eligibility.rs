@@ -82,6 +82,10 @@ reasons! {
     MaxAge => "max-age",
     /// Waited for an identical request, which did not answer in time or not storably.
     FollowerWait => "follower-wait",
+    /// The store that answers are shared in does not answer.
+    StoreDown => "store-down",
+    /// The store has evicted the answer.
+    Evicted => "evicted",
     /// Nothing like it is stored.
     NoNeighbour => "not-found",
     /// Numbers or ids differ.

@@ -98,6 +98,8 @@ pub struct Entry {
     pub features: Option<Features>,
     /// The answer.
     pub answer: Arc<Answer>,
+    /// The answer's bytes are in the shared store, not here.
+    pub remote: bool,
     /// Times served since the last look for room.
     pub hits: AtomicU32,
 }
@@ -115,6 +117,14 @@ impl Entry {
             + self.answer.provider.len()
             + vector
             + 512) as u64
+    }
+
+    /// Drops the answer's bytes, which are in the shared store.
+    pub(crate) fn leave_answer(&mut self) {
+        let mut answer = Answer::clone(&self.answer);
+        answer.body = Bytes::new();
+        self.answer = Arc::new(answer);
+        self.remote = true;
     }
 
     /// What keeping it is worth: money it may save again, for each byte.
@@ -372,6 +382,7 @@ mod tests {
                 created: 0,
                 provider: "p".into(),
             }),
+            remote: false,
             hits: AtomicU32::new(0),
         })
     }

@@ -33,6 +33,9 @@ pub enum Error {
     /// The api's caller is not known.
     #[error("the cache api needs its bearer token")]
     Unauthorized,
+    /// The store that answers are shared in does not answer, so nothing can be removed from it.
+    #[error("the shared store does not answer")]
+    StoreDown,
     /// No such entry or ticket.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -44,6 +47,7 @@ impl IntoResponse for Error {
             Self::Request(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::StoreDown => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::Config { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "config"),
             Self::Model(_) => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::Folder { .. } => (StatusCode::SERVICE_UNAVAILABLE, "folder_unavailable"),

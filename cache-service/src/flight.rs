@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,11 +20,19 @@ pub(crate) enum End {
     Unstorable,
 }
 
+/// A leader that takes longer may have been forgotten by its gateway; newcomers do not wait for it.
+const LIFE: Duration = Duration::from_secs(10);
+
 type State = watch::Receiver<Option<End>>;
 
 /// The calls under way.
 #[derive(Default)]
-pub(crate) struct Flights(Mutex<HashMap<Hash, State>>);
+pub(crate) struct Flights(Mutex<HashMap<Hash, Flight>>);
+
+struct Flight {
+    state: State,
+    since: Instant,
+}
 
 /// What a request is to do.
 pub(crate) enum Role {
@@ -39,13 +48,18 @@ pub(crate) struct Leader {
 }
 
 impl Flights {
+    /// Follows the flight that is under way; one older than [`LIFE`] is not waited for any more, and
+    /// this request leads the next.
     pub(crate) fn join(self: &Arc<Self>, exact: Hash) -> Role {
         let mut flights = self.0.lock();
-        if let Some(state) = flights.get(&exact) {
-            return Role::Follower(state.clone());
+        if let Some(flight) = flights.get(&exact)
+            && flight.since.elapsed() < LIFE
+        {
+            return Role::Follower(flight.state.clone());
         }
         let (end, state) = watch::channel(None);
-        flights.insert(exact, state);
+        let since = Instant::now();
+        flights.insert(exact, Flight { state, since });
         Role::Leader(Leader {
             flights: Arc::clone(self),
             exact,
@@ -59,10 +73,6 @@ impl Flights {
 }
 
 impl Leader {
-    pub(crate) fn exact(&self) -> Hash {
-        self.exact
-    }
-
     pub(crate) fn end(self, end: End) {
         // Nobody may be waiting.
         let _ = self.end.send(Some(end));
@@ -72,7 +82,14 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         // Before the channel closes, so that whoever is woken can lead.
-        self.flights.0.lock().remove(&self.exact);
+        let mut flights = self.flights.0.lock();
+        let own = self.end.subscribe();
+        if flights
+            .get(&self.exact)
+            .is_some_and(|flight| flight.state.same_channel(&own))
+        {
+            flights.remove(&self.exact);
+        }
     }
 }
 

@@ -4,37 +4,35 @@
 //! from the authenticated key alone, is hashed into partition and exact key, and is compared again
 //! with the entry's own before that is served.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::answer;
-use crate::config::{CacheConfig, THRESHOLD_FLOOR};
 use crate::eligibility::Reason;
 use crate::embed::Embedder;
-use crate::entries::{Answer, Bounds, Entries, EntryId};
-use crate::error::Error;
+use crate::entries::{Answer, Entry};
 use crate::flight::{End, Flights, Leader, Role, ended};
-use crate::key::Hash;
-use crate::outcome::{Hit, HitKind, Lookup, NotStored, Outcome, Readiness, Stored};
-use crate::persist::{self, Log};
+use crate::outcome::{Hit, HitKind, Lookup, Outcome, Readiness, SharedState};
+use crate::persist::Log;
 use crate::request::{Prepared, prepare};
-use crate::shelf::{Shelf, age};
-use crate::stats::{Counters, Stats, count};
+use crate::shared::{Down, Following, Shared};
+use crate::shelf::Shelf;
+use crate::stats::{Stats, count};
 
-/// Wait for a vector when storing, off the request's path.
-const STORE_EMBED: Duration = Duration::from_secs(5);
+/// Of a caller's budget, for the way back to it.
+const REPLY: Duration = Duration::from_millis(5);
+/// Neighbours whose answers are gone, after which it is a miss.
+const EVICTED_MAX: usize = 5;
 
 /// What a miss remembers, so that storing need not work it out again. Dropping it lets an identical
 /// request that waits go ahead.
 pub struct Ticket {
-    asked: Prepared,
-    leader: Option<Leader>,
+    pub(crate) asked: Prepared,
+    pub(crate) leader: Option<Leader>,
 }
 
 /// A request that waits for an identical one.
@@ -46,103 +44,26 @@ pub struct Follower {
 
 /// The cache of one process. Cheap to share behind an [`Arc`].
 pub struct CacheService {
-    shelf: Arc<Shelf>,
-    embedder: Option<Embedder>,
-    log: Option<Log>,
-    flights: Arc<Flights>,
-    rebuilds: Mutex<Vec<JoinHandle<()>>>,
-    warnings: Vec<String>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) embedder: Option<Embedder>,
+    pub(crate) log: Option<Arc<Log>>,
+    pub(crate) shared: Option<(Arc<Shared>, Following)>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) rebuilds: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl CacheService {
-    /// Opens the cache: loads the model (about a second) and the entries of its folder. Whatever
-    /// cannot be loaded is left out with a warning; see [`Self::readiness`].
-    ///
-    /// # Errors
-    /// Only for settings that cannot be meant.
-    pub async fn open(config: CacheConfig) -> Result<Self, Error> {
-        for (name, value) in [("threshold", config.threshold)] {
-            if !(THRESHOLD_FLOOR..=1.0).contains(&value) {
-                return Err(Error::Config {
-                    name,
-                    problem: format!("{value} is not between {THRESHOLD_FLOOR} and 1"),
-                });
-            }
-        }
-        if config.ttl_s == 0 || config.ttl_s > config.ttl_max_s {
-            return Err(Error::Config {
-                name: "ttl_s",
-                problem: format!(
-                    "{} is not between 1 and ttl_max_s ({})",
-                    config.ttl_s, config.ttl_max_s
-                ),
-            });
-        }
-        tokio::task::spawn_blocking(move || Self::open_now(config))
-            .await
-            .unwrap_or_else(|e| {
-                Err(Error::Config {
-                    name: "dir",
-                    problem: format!("opening the cache failed: {e}"),
-                })
-            })
-    }
-
-    fn open_now(config: CacheConfig) -> Result<Self, Error> {
-        let mut warnings = Vec::new();
-        let embedder = match config.semantic.then(|| Embedder::open(&config)) {
-            Some(Ok(embedder)) => Some(embedder),
-            Some(Err(e)) => {
-                warnings.push(format!("answering word for word only: {e}"));
-                None
-            }
-            None => None,
-        };
-        let bounds = Bounds {
-            bytes: config.bytes_max,
-            scope_entries: config.scope_entries_max,
-            partition_entries: config.partition_entries_max,
-        };
-        let shelf = Arc::new(Shelf {
-            entries: RwLock::new(Entries::new(bounds)),
-            indexes: RwLock::default(),
-            counters: Counters::default(),
-            sequence: AtomicU64::new(0),
-            config,
-        });
-        let log = shelf.config.dir.clone().and_then(|dir| {
-            let mut vectors: HashMap<EntryId, Vec<f32>> = HashMap::new();
-            let opened = persist::open(&dir, embedder.as_ref().map(Embedder::model), |record| {
-                shelf.replay(record, &mut vectors)
-            });
-            shelf.load_vectors(vectors);
-            match opened.and_then(|mut opened| {
-                warnings.append(&mut opened.warnings);
-                opened.start(Arc::clone(&shelf))
-            }) {
-                Ok(log) => Some(log),
-                Err(e) => {
-                    warnings.push(format!("keeping entries in memory only: {e}"));
-                    None
-                }
-            }
-        });
-        for warning in &warnings {
-            tracing::warn!("cache: {warning}");
-        }
-        Ok(Self {
-            shelf,
-            embedder,
-            log,
-            flights: Arc::default(),
-            rebuilds: Mutex::default(),
-            warnings,
-        })
-    }
-
     /// Looks for an answer.
     pub async fn lookup(&self, lookup: Lookup<'_>) -> Outcome {
-        let policy_flight = lookup.policy.single_flight;
+        self.lookup_within(lookup, None).await
+    }
+
+    /// Looks for an answer for somebody who goes on without one after `budget`: a text that cannot be
+    /// embedded by then is a miss.
+    pub async fn lookup_within(&self, lookup: Lookup<'_>, budget: Option<Duration>) -> Outcome {
+        let deadline = budget.map(|budget| Instant::now() + budget);
+        let single_flight = lookup.policy.single_flight;
         let mut asked = match prepare(&self.shelf.config, &lookup) {
             Ok(asked) => asked,
             Err(reason) => {
@@ -153,12 +74,12 @@ impl CacheService {
         if asked.controls.no_cache {
             return self.miss(asked, None, Reason::NoCache);
         }
-        let too_old = match self.exact(&asked) {
+        let why = match self.exact(&asked).await {
             Ok(hit) => return self.hit(hit),
-            Err(too_old) => too_old,
+            Err(why) => why,
         };
         let mut leader = None;
-        if policy_flight && !asked.controls.no_store {
+        if single_flight && !asked.controls.no_store {
             match self.flights.join(asked.key.exact) {
                 Role::Leader(own) => leader = Some(own),
                 Role::Follower(state) => {
@@ -171,16 +92,31 @@ impl CacheService {
                 }
             }
         }
-        match self.semantic(&mut asked).await {
+        if why == Reason::StoreDown {
+            // There is no answer to be had for a neighbour either.
+            return self.miss(asked, leader, why);
+        }
+        match self.semantic(&mut asked, deadline).await {
             Ok(hit) => {
                 if let Some(leader) = leader {
                     leader.end(End::Answered);
                 }
                 self.hit(hit)
             }
-            Err(_) if too_old => self.miss(asked, leader, Reason::MaxAge),
+            Err(_) if why == Reason::MaxAge => self.miss(asked, leader, why),
             Err(reason) => self.miss(asked, leader, reason),
         }
+    }
+
+    /// The ticket of a request that another cache has looked up, so that its answer can be stored
+    /// here. `None` for requests that a look-up leaves alone.
+    #[must_use]
+    pub fn ticket(&self, lookup: &Lookup<'_>) -> Option<Ticket> {
+        let asked = prepare(&self.shelf.config, lookup).ok()?;
+        Some(Ticket {
+            asked,
+            leader: None,
+        })
     }
 
     /// Waits for the identical request that is under way, at most as long as configured. Never
@@ -195,12 +131,12 @@ impl CacheService {
             let Ok(end) = tokio::time::timeout_at(deadline.into(), ended(&mut state)).await else {
                 return self.miss(asked, None, Reason::FollowerWait);
             };
-            if let Ok(hit) = self.exact(&asked) {
+            if let Ok(hit) = self.exact(&asked).await {
                 return self.hit(hit);
             }
             match end {
                 Some(End::Answered) => {
-                    return match self.semantic(&mut asked).await {
+                    return match self.semantic(&mut asked, None).await {
                         Ok(hit) => self.hit(hit),
                         Err(_) => self.miss(asked, None, Reason::FollowerWait),
                     };
@@ -213,108 +149,6 @@ impl CacheService {
                     Role::Follower(next) => state = next,
                 },
             }
-        }
-    }
-
-    /// Keeps an answer, if it may be kept. Call it after the client has its answer: it may embed.
-    pub async fn store(&self, ticket: Ticket, answer: Answer) -> Stored {
-        let Ticket { mut asked, leader } = ticket;
-        let ttl = asked
-            .controls
-            .ttl_s
-            .unwrap_or(self.shelf.config.ttl_s)
-            .min(self.shelf.config.ttl_max_s);
-        let refused = if asked.controls.no_store || ttl == 0 {
-            Some(NotStored::Unwanted)
-        } else if answer.body.len() as u64 > self.shelf.config.bytes_max / 16 {
-            Some(NotStored::TooLarge)
-        } else {
-            answer::refusal(&answer.body)
-        };
-        if let Some(why) = refused {
-            self.shelf
-                .counters
-                .not_stored
-                .fetch_add(1, Ordering::Relaxed);
-            if let Some(leader) = leader {
-                leader.end(End::Unstorable);
-            }
-            return Stored::Not(why);
-        }
-        // Followers need the exact entry only; but two entries for one answer would be one too many,
-        // so the vector, if it is late, is waited for here.
-        if let (Some(embedder), Ok(question)) = (&self.embedder, &mut asked.question)
-            && question.vector.is_none()
-        {
-            question.vector = embedder
-                .embed_within(&question.text, STORE_EMBED)
-                .await
-                .ok();
-        }
-        let shelf = Arc::clone(&self.shelf);
-        let exact = asked.key.exact;
-        let kept = tokio::task::spawn_blocking(move || shelf.build(&asked, answer, ttl)).await;
-        let Ok((entry, vector)) = kept else {
-            self.shelf
-                .counters
-                .not_stored
-                .fetch_add(1, Ordering::Relaxed);
-            return Stored::Not(NotStored::Incomplete);
-        };
-        let id = entry.id;
-        let partition = entry.partition;
-        self.shelf.put(entry, vector, self.log.as_ref());
-        if let Some(leader) = leader {
-            debug_assert_eq!(leader.exact(), exact);
-            leader.end(End::Answered);
-        }
-        self.rebuild_if_due(&partition);
-        Stored::Kept(id)
-    }
-
-    /// Deletes an entry, for good once this returns. With a scope only if it is that tenant's.
-    pub async fn delete(&self, id: EntryId, scope: Option<&str>) -> bool {
-        let done = {
-            let mut entries = self.shelf.entries.write();
-            if entries
-                .any(id)
-                .is_none_or(|entry| scope.is_some_and(|scope| *entry.scope != *scope))
-            {
-                return false;
-            }
-            let gone = entries.remove(id);
-            let done = self.log.as_ref().map(|log| log.delete(id));
-            self.shelf.forget(&entries, gone);
-            done
-        };
-        if let Some(done) = done {
-            // An error means that the log is broken, which readiness tells.
-            drop(done.await);
-        }
-        true
-    }
-
-    /// Deletes everything.
-    pub async fn clear(&self) {
-        let done = {
-            let mut entries = self.shelf.entries.write();
-            entries.clear();
-            self.shelf.indexes.write().clear();
-            self.log.as_ref().map(Log::clear)
-        };
-        if let Some(done) = done {
-            drop(done.await);
-        }
-    }
-
-    /// Writes what is queued to disk and waits for rebuilds; call it before the process ends.
-    pub async fn drain(&self) {
-        let rebuilds = std::mem::take(&mut *self.rebuilds.lock());
-        for rebuild in rebuilds {
-            drop(rebuild.await);
-        }
-        if let Some(log) = &self.log {
-            drop(log.flush().await);
         }
     }
 
@@ -351,13 +185,30 @@ impl CacheService {
     pub fn readiness(&self) -> Readiness {
         let semantic = self.embedder.as_ref().is_some_and(Embedder::is_well);
         let persistent = self.log.as_ref().is_some_and(|log| !log.is_broken());
+        let shared = self.shared.as_ref().map(|(shared, _)| SharedState {
+            up: shared.is_up(),
+            warm: shared.is_warm(),
+        });
         let config = &self.shelf.config;
         Readiness {
             semantic,
             persistent,
-            degraded: (config.semantic && !semantic) || (config.dir.is_some() && !persistent),
+            shared,
+            degraded: (config.semantic && !semantic)
+                || (config.dir.is_some() && !persistent)
+                || shared.is_some_and(|shared| !shared.up),
             warnings: self.warnings.clone(),
         }
+    }
+
+    /// Everything of [`Self::stats`] and of the shared store, in Prometheus' text format.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let mut out = self.stats().prometheus();
+        if let Some((shared, _)) = &self.shared {
+            shared.prometheus(&mut out);
+        }
+        out
     }
 
     /// The embedder, for measuring.
@@ -366,39 +217,103 @@ impl CacheService {
         self.embedder.as_ref()
     }
 
-    /// The entry of the same request; an error tells whether there was one that is too old.
-    fn exact(&self, asked: &Prepared) -> Result<Hit, bool> {
+    /// The entry of the same request, or why there is none.
+    async fn exact(&self, asked: &Prepared) -> Result<Hit, Reason> {
         let now = self.shelf.config.clock.now();
-        let entry = self
+        let here = self
             .shelf
             .entries
             .read()
             .by_exact(&asked.key.exact, now)
-            .cloned()
-            .ok_or(false)?;
-        if !self.shelf.belongs(&entry, asked) {
-            return Err(false);
-        }
-        let age = age(&entry, now);
-        if asked
-            .controls
-            .max_age_s
-            .is_some_and(|max| age > Duration::from_secs(max))
+            .cloned();
+        if let Some(entry) = here
+            && self.shelf.belongs(&entry, asked)
         {
-            return Err(true);
+            if self.shelf.is_too_old(&entry, asked) {
+                return Err(Reason::MaxAge);
+            }
+            if let Some(answer) = self.answer(&entry).await? {
+                return Ok(self.shelf.serve(&entry, HitKind::Exact, 1.0, answer));
+            }
         }
-        Ok(self.shelf.serve(&entry, HitKind::Exact, 1.0, age))
+        // Another cache may have stored it a moment ago.
+        let Some((shared, _)) = &self.shared else {
+            return Err(Reason::NoNeighbour);
+        };
+        let found = shared.find(&asked.key.exact).await;
+        let entry = found
+            .map_err(|Down| Reason::StoreDown)?
+            .filter(|entry| now < entry.expires && entry.exact == asked.key.exact)
+            .filter(|entry| self.shelf.belongs(entry, asked))
+            .ok_or(Reason::NoNeighbour)?;
+        if self.shelf.is_too_old(&entry, asked) {
+            return Err(Reason::MaxAge);
+        }
+        let answer = Arc::clone(&entry.answer);
+        Ok(self.shelf.serve(&entry, HitKind::Exact, 1.0, answer))
     }
 
-    async fn semantic(&self, asked: &mut Prepared) -> Result<Hit, Reason> {
+    /// The answer of an entry, from where it is. `None`: evicted, and the entry is gone with it.
+    async fn answer(&self, entry: &Entry) -> Result<Option<Arc<Answer>>, Reason> {
+        if !entry.remote {
+            return Ok(Some(Arc::clone(&entry.answer)));
+        }
+        let Some((shared, _)) = &self.shared else {
+            return Ok(None);
+        };
+        let found = shared
+            .fetch(entry.id)
+            .await
+            .map_err(|Down| Reason::StoreDown)?;
+        // The id is a hash over all of these; that they agree is checked all the same.
+        let same = |found: &Entry| {
+            (&found.scope, found.partition, found.exact)
+                == (&entry.scope, entry.partition, entry.exact)
+        };
+        match found {
+            Some(found) if same(&found) => Ok(Some(found.answer)),
+            found => {
+                if found.is_some() {
+                    self.shelf.counters.crossed.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(cache.entry = %entry.id, "cache: the shared store holds another entry under this id; not served");
+                }
+                self.shelf.forget_one(entry.id, self.log.as_deref());
+                shared.tell_evicted(entry.id).await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn semantic(
+        &self,
+        asked: &mut Prepared,
+        deadline: Option<Instant>,
+    ) -> Result<Hit, Reason> {
         let embedder = self.embedder.as_ref().ok_or(Reason::NoModel);
         let question = asked.question.as_mut().map_err(|reason| *reason)?;
-        let vector = match &question.vector {
-            Some(vector) => Arc::clone(vector),
-            None => embedder?.embed(&question.text).await?,
+        let vector = match (&question.vector, deadline) {
+            (Some(vector), _) => Arc::clone(vector),
+            (None, None) => embedder?.embed(&question.text).await?,
+            (None, Some(deadline)) => {
+                let left = deadline.saturating_duration_since(Instant::now() + REPLY);
+                let budget = left.min(self.shelf.config.embed_budget);
+                embedder?.embed_within(&question.text, budget).await?
+            }
         };
         question.vector = Some(Arc::clone(&vector));
-        self.shelf.nearest(asked, &vector)
+        let mut evicted = false;
+        for _ in 0..EVICTED_MAX {
+            let near = match self.shelf.nearest(asked, &vector) {
+                Err(Reason::NoNeighbour) if evicted => return Err(Reason::Evicted),
+                near => near?,
+            };
+            if let Some(answer) = self.answer(&near.entry).await? {
+                let kind = HitKind::Semantic;
+                return Ok(self.shelf.serve(&near.entry, kind, near.similarity, answer));
+            }
+            evicted = true;
+        }
+        Err(Reason::Evicted)
     }
 
     fn hit(&self, hit: Hit) -> Outcome {
@@ -426,22 +341,6 @@ impl CacheService {
     fn miss(&self, asked: Prepared, leader: Option<Leader>, reason: Reason) -> Outcome {
         count(&self.shelf.counters.misses, reason);
         Outcome::Miss(Ticket { asked, leader }, reason)
-    }
-
-    fn rebuild_if_due(&self, partition: &Hash) {
-        let Some(index) = self.shelf.indexes.read().get(partition).cloned() else {
-            return;
-        };
-        if index.wants_rebuild() {
-            let rebuild = tokio::task::spawn_blocking(move || {
-                if !index.rebuild() {
-                    tracing::warn!("cache: an index could not be rebuilt, the old one serves on");
-                }
-            });
-            let mut rebuilds = self.rebuilds.lock();
-            rebuilds.retain(|r| !r.is_finished());
-            rebuilds.push(rebuild);
-        }
     }
 }
 

@@ -93,6 +93,8 @@ pub enum NotStored {
     Empty,
     /// Larger than a sixteenth of the cache.
     TooLarge,
+    /// The store that answers are shared in does not answer.
+    StoreDown,
 }
 
 impl NotStored {
@@ -105,6 +107,7 @@ impl NotStored {
             Self::ToolCall => "tool-call",
             Self::Empty => "empty",
             Self::TooLarge => "too-large",
+            Self::StoreDown => "store-down",
         }
     }
 }
@@ -116,10 +119,21 @@ pub struct Readiness {
     pub semantic: bool,
     /// Entries survive a restart.
     pub persistent: bool,
+    /// What can be said of the store that answers are shared in; `None` without one.
+    pub shared: Option<SharedState>,
     /// Asked for more than works.
     pub degraded: bool,
     /// What was not as it should be.
     pub warnings: Vec<String>,
+}
+
+/// The store that answers are shared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedState {
+    /// It answers.
+    pub up: bool,
+    /// All that it holds can be found here.
+    pub warm: bool,
 }
 
 impl Hit {

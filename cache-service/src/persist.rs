@@ -14,17 +14,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::entries::{Answer, Entry, EntryId, Tokens};
+use crate::codec::{self, Meta};
+use crate::entries::{Entry, EntryId};
 use crate::error::Error;
-use crate::guards::Features;
 use crate::key::Hash;
 
 const MAGIC: &[u8; 8] = b"TGCACHE1";
@@ -459,50 +458,15 @@ fn record(payload: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(record)
 }
 
-/// Everything of an entry but its vector and the answer's bytes, which follow as they are.
-#[derive(Serialize, Deserialize)]
-struct Meta {
-    id: String,
-    scope: String,
-    partition: Hash,
-    exact: Hash,
-    created: i64,
-    expires: i64,
-    features: Option<Features>,
-    usage: Tokens,
-    cost_nano: i64,
-    model: String,
-    answer_created: i64,
-    provider: String,
-}
-
 fn encode(entry: &Entry, vector: Option<&[f32]>) -> Vec<u8> {
-    let meta = Meta {
-        id: entry.id.to_string(),
-        scope: entry.scope.to_string(),
-        partition: entry.partition,
-        exact: entry.exact,
-        created: entry.created,
-        expires: entry.expires,
-        features: entry.features.clone(),
-        usage: entry.answer.usage,
-        cost_nano: entry.answer.cost_nano,
-        model: entry.answer.model.clone(),
-        answer_created: entry.answer.created,
-        provider: entry.answer.provider.clone(),
-    };
-    // Strings, numbers and lists of them always have a JSON form; an empty one would be refused on
-    // reading, not believed.
-    let meta = serde_json::to_vec(&meta).unwrap_or_default();
+    let meta = Meta::of(entry).to_json();
     let vector = vector.unwrap_or_default();
     let mut out = Vec::with_capacity(9 + meta.len() + vector.len() * 4 + entry.answer.body.len());
     out.push(PUT);
     out.extend_from_slice(&(meta.len() as u32).to_le_bytes());
     out.extend_from_slice(&(vector.len() as u32).to_le_bytes());
     out.extend_from_slice(&meta);
-    for number in vector {
-        out.extend_from_slice(&number.to_le_bytes());
-    }
+    out.extend_from_slice(&codec::vector_bytes(vector));
     out.extend_from_slice(&entry.answer.body);
     out
 }
@@ -520,33 +484,8 @@ fn decode(payload: &[u8], keep_vector: bool) -> Option<Replayed> {
             let numbers = u32::from_le_bytes(lengths[4..].try_into().ok()?) as usize;
             let (meta, rest) = rest.split_at_checked(meta_len)?;
             let (vector, body) = rest.split_at_checked(numbers.checked_mul(4)?)?;
-            let meta: Meta = serde_json::from_slice(meta).ok()?;
-            let vector = (numbers > 0 && keep_vector).then(|| {
-                vector
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|b| f32::from_le_bytes(*b))
-                    .collect()
-            });
-            let entry = Entry {
-                id: EntryId::parse(&meta.id)?,
-                scope: meta.scope.into(),
-                partition: meta.partition,
-                exact: meta.exact,
-                created: meta.created,
-                expires: meta.expires,
-                features: meta.features,
-                answer: Arc::new(Answer {
-                    body: Bytes::copy_from_slice(body),
-                    usage: meta.usage,
-                    cost_nano: meta.cost_nano,
-                    model: meta.model,
-                    created: meta.answer_created,
-                    provider: meta.provider,
-                }),
-                hits: AtomicU32::new(0),
-            };
+            let entry = Meta::read(meta)?.entry(Bytes::copy_from_slice(body))?;
+            let vector = (numbers > 0 && keep_vector).then(|| codec::vector(vector));
             Some(Replayed::Put(Box::new(entry), vector))
         }
         _ => None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
 use crate::config::CacheConfig;
 use crate::eligibility::Reason;
@@ -32,11 +33,19 @@ pub(crate) struct Shelf {
     pub(crate) counters: Counters,
     /// Makes ids differ within a microsecond.
     pub(crate) sequence: AtomicU64,
+    /// Makes ids differ between caches, and impossible to guess.
+    pub(crate) secret: [u8; 16],
+}
+
+/// An entry that may be served to a question in other words.
+pub(crate) struct Candidate {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) similarity: f32,
 }
 
 impl Shelf {
     /// The best candidate that the guards let pass; else why the best was refused.
-    pub(crate) fn nearest(&self, asked: &Prepared, vector: &[f32]) -> Result<Hit, Reason> {
+    pub(crate) fn nearest(&self, asked: &Prepared, vector: &[f32]) -> Result<Candidate, Reason> {
         let question = asked.question.as_ref().map_err(|reason| *reason)?;
         let index = self
             .indexes
@@ -66,16 +75,14 @@ impl Shelf {
                 }
                 continue;
             }
-            let age = age(&entry, now);
-            if asked
-                .controls
-                .max_age_s
-                .is_some_and(|max| age > Duration::from_secs(max))
-            {
+            if self.is_too_old(&entry, asked) {
                 why = Reason::MaxAge;
                 continue;
             }
-            return Ok(self.serve(&entry, HitKind::Semantic, near.similarity.min(1.0), age));
+            return Ok(Candidate {
+                entry,
+                similarity: near.similarity.min(1.0),
+            });
         }
         Err(why)
     }
@@ -85,16 +92,24 @@ impl Shelf {
         entry: &Entry,
         kind: HitKind,
         similarity: f32,
-        age: Duration,
+        answer: Arc<Answer>,
     ) -> Hit {
         entry.hits.fetch_add(1, Ordering::Relaxed);
         Hit {
             kind,
             similarity,
             entry: entry.id,
-            answer: Arc::clone(&entry.answer),
-            age,
+            answer,
+            age: age(entry, self.config.clock.now()),
         }
+    }
+
+    /// Whether an entry is older than the client accepts.
+    pub(crate) fn is_too_old(&self, entry: &Entry, asked: &Prepared) -> bool {
+        asked
+            .controls
+            .max_age_s
+            .is_some_and(|max| age(entry, self.config.clock.now()) > Duration::from_secs(max))
     }
 
     /// The last line of defence between tenants; the key has decided before.
@@ -107,17 +122,18 @@ impl Shelf {
         belongs
     }
 
-    /// Makes an entry and puts its vector into the index.
-    pub(crate) fn build(
+    /// Makes an entry, with its vector if it has one.
+    pub(crate) fn make(
         &self,
         asked: &Prepared,
         answer: Answer,
         ttl_s: u64,
-    ) -> (Arc<Entry>, Option<Vec<f32>>) {
+    ) -> (Entry, Option<Vec<f32>>) {
         let now = self.config.clock.now();
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let digest = Sha256::new()
             .chain_update(asked.key.exact)
+            .chain_update(self.secret)
             .chain_update(now.to_le_bytes())
             .chain_update(sequence.to_le_bytes())
             .finalize();
@@ -129,17 +145,12 @@ impl Shelf {
         let ttl_us = ttl_s.saturating_mul(1_000_000);
         let jitter = ttl_us / 10 * u64::from(digest[16]) / 255;
         let expires = now.saturating_add_unsigned(ttl_us - jitter);
-        let mut features = None;
-        let mut vector = None;
-        if let Ok(question) = &asked.question
-            && let Some(found) = &question.vector
-        {
-            let index = self.index(asked.key.partition);
-            if index.insert(id, found) != Inserted::Refused {
-                features = Some(question.features.clone());
-                vector = Some(found.to_vec());
-            }
-        }
+        let question = asked.question.as_ref().ok();
+        let question = question.and_then(|q| Some((q.features.clone(), q.vector.as_ref()?)));
+        let (features, vector) = match question {
+            Some((features, vector)) => (Some(features), Some(vector.to_vec())),
+            None => (None, None),
+        };
         let entry = Entry {
             id,
             scope: Arc::clone(&asked.scope),
@@ -149,9 +160,66 @@ impl Shelf {
             expires,
             features,
             answer: Arc::new(answer),
+            remote: false,
             hits: AtomicU32::new(0),
         };
-        (Arc::new(entry), vector)
+        (entry, vector)
+    }
+
+    /// Puts an entry where it is found, its vector into the index. May take milliseconds for a graph:
+    /// not for an async thread.
+    pub(crate) fn place(&self, mut entry: Entry, vector: Option<Vec<f32>>, log: Option<&Log>) {
+        let now = self.config.clock.now();
+        if entry.expires <= now || self.knows(entry.id) {
+            return;
+        }
+        let vector = vector.filter(|vector| {
+            entry.features.is_some()
+                && self.index(entry.partition).insert(entry.id, vector) != Inserted::Refused
+        });
+        if vector.is_none() {
+            entry.features = None;
+        }
+        let entry = Arc::new(entry);
+        let mut entries = self.entries.write();
+        let gone = entries.put(Arc::clone(&entry), now);
+        // Under the lock, so that the log has the order that memory has.
+        if let Some(log) = log {
+            log.put(&entry, vector);
+        }
+        self.forget(&entries, gone);
+    }
+
+    /// Takes one entry out, here only. What it returns tells when that is on disk; nobody need wait.
+    pub(crate) fn forget_one(
+        &self,
+        id: EntryId,
+        log: Option<&Log>,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut entries = self.entries.write();
+        let gone = entries.remove(id);
+        let done = log.filter(|_| gone.is_some()).map(|log| log.delete(id));
+        self.forget(&entries, gone);
+        done
+    }
+
+    pub(crate) fn knows(&self, id: EntryId) -> bool {
+        self.entries.read().any(id).is_some()
+    }
+
+    /// Entries from before a time, in microseconds since the Unix epoch.
+    pub(crate) fn older_than(&self, time: i64) -> Vec<EntryId> {
+        self.entries
+            .read()
+            .iter()
+            .filter(|entry| entry.created < time)
+            .map(|entry| entry.id)
+            .collect()
+    }
+
+    /// Whether what is taken over would push out what is here.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.entries.read().bytes() > self.config.bytes_max / 10 * 9
     }
 
     fn index(&self, partition: Hash) -> Arc<Index> {
@@ -165,18 +233,6 @@ impl Shelf {
                 .entry(partition)
                 .or_insert_with(|| Arc::new(Index::new(flat_max))),
         )
-    }
-
-    pub(crate) fn put(&self, entry: Arc<Entry>, vector: Option<Vec<f32>>, log: Option<&Log>) {
-        let now = self.config.clock.now();
-        let mut entries = self.entries.write();
-        let gone = entries.put(Arc::clone(&entry), now);
-        self.counters.stored.fetch_add(1, Ordering::Relaxed);
-        // Under the lock, so that the log has the order that memory has.
-        if let Some(log) = log {
-            log.put(&entry, vector);
-        }
-        self.forget(&entries, gone);
     }
 
     /// Takes the vectors of removed entries out of the indexes.

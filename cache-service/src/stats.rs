@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub stored: AtomicU64,
     pub not_stored: AtomicU64,
     pub gone: AtomicU64,
+    pub judged_right: AtomicU64,
+    pub judged_wrong: AtomicU64,
     pub saved_nano: AtomicI64,
     pub saved_tokens: AtomicU64,
     /// Entries found under a request that they do not belong to; never served, must stay zero.
@@ -41,6 +43,8 @@ impl Default for Counters {
             stored: AtomicU64::new(0),
             not_stored: AtomicU64::new(0),
             gone: AtomicU64::new(0),
+            judged_right: AtomicU64::new(0),
+            judged_wrong: AtomicU64::new(0),
             saved_nano: AtomicI64::new(0),
             saved_tokens: AtomicU64::new(0),
             crossed: AtomicU64::new(0),
@@ -95,6 +99,8 @@ pub struct Stats {
     pub not_stored: u64,
     /// Answers expired, replaced, evicted or deleted.
     pub gone: u64,
+    /// Hits that users called right, and wrong.
+    pub judged: (u64, u64),
     /// What hits saved, in nano-dollars.
     pub saved_nano: i64,
     /// Tokens that hits saved.
@@ -132,6 +138,7 @@ impl Stats {
             stored: read(&counters.stored),
             not_stored: read(&counters.not_stored),
             gone: read(&counters.gone),
+            judged: (read(&counters.judged_right), read(&counters.judged_wrong)),
             saved_nano: counters.saved_nano.load(Ordering::Relaxed),
             saved_tokens: read(&counters.saved_tokens),
             crossed: read(&counters.crossed),
@@ -196,6 +203,12 @@ impl Stats {
             "tollgate_cache_removed_total",
             "counter",
             &one(self.gone.to_string()),
+        );
+        let judged = [("right", self.judged.0), ("wrong", self.judged.1)];
+        family(
+            "tollgate_cache_feedback_total",
+            "counter",
+            &judged.map(|(v, n)| (format!("{{verdict=\"{v}\"}}"), n.to_string())),
         );
         family(
             "tollgate_cache_saved_nano_usd_total",

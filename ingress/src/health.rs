@@ -38,7 +38,7 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         "status": if missing.is_empty() { "connected" } else { "not ready" },
         // LiteLLM's word for the store of spend; ours may be away without a call failing.
         "db": if gateway.store.is_some() { "connected" } else { "Not connected" },
-        "cache": gateway.cache.as_ref().map(|_| "semantic"),
+        "cache": gateway.cache.as_ref().map(|cache| cache.state()),
         "litellm_version": env!("CARGO_PKG_VERSION"),
         "success_callbacks": [],
         "missing": missing,

@@ -339,6 +339,9 @@ pub fn render(gateway: &Gateway) -> String {
     );
     deployments(out, gateway);
     state(out, gateway);
+    if let Some(cache) = &gateway.cache {
+        cache.metrics(out);
+    }
     text
 }
 

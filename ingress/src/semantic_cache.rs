@@ -73,4 +73,10 @@ pub trait SemanticCache: Send + Sync {
 
     /// Keeps an answer that ended in `stop`.
     async fn store(&self, ticket: Ticket, complete: Complete);
+
+    /// What can be had of it now, in a word: `semantic`, `exact` or `unavailable`.
+    fn state(&self) -> &'static str;
+
+    /// Adds its own families, in Prometheus' text format.
+    fn metrics(&self, out: &mut String);
 }

@@ -3,6 +3,8 @@
 mod api;
 mod exact;
 mod flight;
+mod remote;
 mod restart;
 mod semantic;
+mod shared;
 mod world;

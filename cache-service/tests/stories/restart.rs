@@ -54,7 +54,7 @@ async fn vectors_and_answers_survive_and_another_model_drops_only_vectors() {
             panic!("not kept")
         };
         deleted = id;
-        assert!(cache.delete(deleted, None).await);
+        assert!(cache.delete(deleted, None).await.unwrap());
     }
     // A record may stand in the log twice, once from a compaction.
     let mut bytes = fs::read(log(&dir)).unwrap();
@@ -217,7 +217,7 @@ async fn expired_and_cleared_entries_do_not_come_back() {
         let cache = CacheService::open(config()).await.unwrap();
         let t = Tenant::of(&cache, "a");
         t.teach(&ask("Old"), "1").await;
-        cache.clear().await;
+        cache.clear().await.unwrap();
         t.miss(&ask("Old")).await;
         t.teach(&ask("New"), "2").await;
         t.with(|c| c.ttl_s = Some(60))

@@ -142,7 +142,7 @@ async fn tenants_never_share() {
         "A's answer"
     );
     assert!(
-        !cache.delete(of_a, Some("org/team-b")).await,
+        !cache.delete(of_a, Some("org/team-b")).await.unwrap(),
         "only its tenant deletes an entry"
     );
     assert_eq!(cache.stats().crossed, 0);
@@ -232,7 +232,7 @@ async fn a_deleted_answer_is_not_served_again() {
         panic!("not kept")
     };
     assert_eq!(t.hit(&ask("What bus goes to the airport?")).await.entry, id);
-    assert!(cache.delete(id, Some("deleted")).await);
+    assert!(cache.delete(id, Some("deleted")).await.unwrap());
     assert_eq!(
         t.reason(&ask("Which bus goes to the airport?")).await,
         "not-found"
@@ -241,7 +241,7 @@ async fn a_deleted_answer_is_not_served_again() {
         t.reason(&ask("What bus goes to the airport?")).await,
         "not-found"
     );
-    assert!(!cache.delete(id, None).await);
+    assert!(!cache.delete(id, None).await.unwrap());
 }
 
 /// A slow model costs the hit, not the request; the vector is made when there is time.

@@ -161,3 +161,15 @@ pub fn told(hit: &Hit) -> String {
         .unwrap()
         .to_owned()
 }
+
+/// Waits for something that will happen.
+///
+/// # Panics
+/// When it has not happened after ten seconds.
+pub async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !is().await {
+        assert!(std::time::Instant::now() < end, "{what}: waited in vain");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

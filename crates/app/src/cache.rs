@@ -1,4 +1,7 @@
-//! The answer cache in this process: joins the ingress' seam to `cache-service`.
+//! The answer cache as the ingress sees it: in this process, or in another one over HTTP. Joins the
+//! ingress' seam to `cache-service`; decides nothing about hits.
+
+mod asked;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,19 +9,25 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache_service::client::{RemoteTicket, Reply};
 use cache_service::{
-    Answer, CacheConfig, CacheService, Controls, HitKind, Lookup, Mode, Outcome, Policy, Tokens,
+    Answer, CacheConfig, CacheService, Client, ClientConfig, HitKind, Lookup, Mode, Outcome,
+    Policy, SharedConfig, Tokens,
 };
 use ingress::{Complete, Found, Hit, SemanticCache, Ticket, clock};
-use schemas::{Attribution, CacheKind, NanoUsd, RequestId};
-use serde::Deserialize;
+use schemas::{CacheKind, NanoUsd, RequestId};
+
+use asked::{Asked, scope};
 
 /// The cache that a configuration asks for, if it asks for one.
-pub async fn open(cache: &config::Cache, data_dir: &Path) -> Result<Option<Arc<InProcess>>> {
+pub async fn open(cache: &config::Cache, data_dir: &Path) -> Result<Option<Arc<Answers>>> {
     if !cache.enabled {
         return Ok(None);
     }
-    let service = service(cache, data_dir).await?;
+    let side = match &cache.service_url {
+        Some(url) => Side::There(client(cache, url)?),
+        None => Side::Here(Box::new(service(cache, data_dir).await?)),
+    };
     let policy = Policy {
         mode: if cache.semantic {
             Mode::Semantic
@@ -27,8 +36,8 @@ pub async fn open(cache: &config::Cache, data_dir: &Path) -> Result<Option<Arc<I
         },
         ..Policy::default()
     };
-    Ok(Some(Arc::new(InProcess {
-        service,
+    Ok(Some(Arc::new(Answers {
+        side,
         policy,
         on_request_only: cache.on_request_only,
     })))
@@ -46,6 +55,10 @@ pub async fn service(cache: &config::Cache, data_dir: &Path) -> Result<CacheServ
         ttl_max_s: cache.ttl.as_secs().max(86_400),
         bytes_max: cache.max_bytes,
         semantic: cache.semantic,
+        shared: cache
+            .redis_url
+            .as_ref()
+            .map(|url| SharedConfig::at(url.expose())),
         ..CacheConfig::at(data_dir.join("cache"))
     };
     let service = CacheService::open(config).await?;
@@ -55,47 +68,60 @@ pub async fn service(cache: &config::Cache, data_dir: &Path) -> Result<CacheServ
     Ok(service)
 }
 
-/// The cache-service without a wire.
-pub struct InProcess {
-    service: CacheService,
+fn client(cache: &config::Cache, url: &str) -> Result<Client> {
+    let config = ClientConfig {
+        token: cache.token.as_ref().map(|token| token.expose().to_owned()),
+        timeout: cache.timeout,
+        ..ClientConfig::at(url)
+    };
+    Client::new(config).context("tollgate.cache")
+}
+
+/// The answer cache of this gateway.
+pub struct Answers {
+    side: Side,
     policy: Policy,
     /// `mode: default_off`: only calls that say `use-cache`.
     on_request_only: bool,
 }
 
-impl InProcess {
-    /// Waits until what was stored is on disk.
+enum Side {
+    Here(Box<CacheService>),
+    There(Client),
+}
+
+impl Answers {
+    /// Waits until what was stored is on disk, and what was held elsewhere is given back.
     pub async fn drain(&self) {
-        self.service.drain().await;
+        match &self.side {
+            Side::Here(service) => service.drain().await,
+            Side::There(client) => client.drain().await,
+        }
     }
 }
 
 #[async_trait]
-impl SemanticCache for InProcess {
+impl SemanticCache for Answers {
     async fn lookup(&self, lookup: ingress::Lookup<'_>) -> Found {
         let asked = Asked::read(lookup.controls);
         if self.on_request_only && !asked.use_cache {
             return Found::Bypass("not asked for");
         }
         let scope = scope(lookup.attribution);
-        let outcome = self
-            .service
-            .lookup(Lookup {
-                scope: &scope,
-                model: lookup.model,
-                body: lookup.body,
-                controls: asked.controls(),
-                policy: &self.policy,
-            })
-            .await;
-        self.found(outcome, lookup.stream, lookup.include_usage)
-            .await
+        let wanted = Lookup {
+            scope: &scope,
+            model: lookup.model,
+            body: lookup.body,
+            controls: asked.controls(),
+            policy: &self.policy,
+        };
+        match &self.side {
+            Side::Here(service) => here(service, wanted, lookup).await,
+            Side::There(client) => there(client, wanted, lookup).await,
+        }
     }
 
     async fn store(&self, ticket: Ticket, complete: Complete) {
-        let Ok(ticket) = ticket.0.downcast::<cache_service::Ticket>() else {
-            return;
-        };
         let answer = Answer {
             usage: Tokens {
                 prompt: complete.input_tokens,
@@ -107,39 +133,90 @@ impl SemanticCache for InProcess {
             provider: complete.provider.to_string(),
             body: complete.answer,
         };
-        self.service.store(*ticket, answer).await;
+        match &self.side {
+            Side::Here(service) => {
+                if let Ok(ticket) = ticket.0.downcast::<cache_service::Ticket>() {
+                    service.store(*ticket, answer).await;
+                }
+            }
+            Side::There(client) => {
+                if let Ok(ticket) = ticket.0.downcast::<RemoteTicket>() {
+                    client.store(*ticket, answer).await;
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.side {
+            Side::There(client) if client.state() != cache_service::breaker::State::Closed => {
+                "unavailable"
+            }
+            Side::Here(service) if !service.readiness().semantic => "exact",
+            _ if self.policy.mode == Mode::Exact => "exact",
+            _ => "semantic",
+        }
+    }
+
+    fn metrics(&self, out: &mut String) {
+        match &self.side {
+            Side::Here(service) => out.push_str(&service.prometheus()),
+            Side::There(client) => client.prometheus(out),
+        }
     }
 }
 
-impl InProcess {
-    /// What a lookup came to; one that follows another waits for it, once.
-    async fn found(&self, outcome: Outcome, stream: bool, include_usage: bool) -> Found {
-        let outcome = match outcome {
-            Outcome::Wait(follower) => self.service.wait(follower).await,
-            other => other,
-        };
-        match outcome {
-            Outcome::Hit(hit) => match replay(&hit.answer.body, stream, include_usage) {
-                Ok(chunks) => Found::Hit(Hit {
-                    kind: match hit.kind {
-                        HitKind::Exact => CacheKind::Exact,
-                        HitKind::Semantic => CacheKind::Semantic,
-                    },
-                    similarity: hit.similarity,
-                    chunks,
-                    input_tokens: hit.answer.usage.prompt,
-                    output_tokens: hit.answer.usage.completion,
-                    cost: NanoUsd(hit.answer.cost_nano),
-                    key: hit.entry.to_string(),
-                }),
-                Err(error) => {
-                    tracing::warn!("a cached answer cannot be replayed: {error}");
-                    Found::Bypass("not replayable")
-                }
+/// A look-up in this process; one that follows another waits for it, once.
+async fn here(service: &CacheService, wanted: Lookup<'_>, lookup: ingress::Lookup<'_>) -> Found {
+    let outcome = match service.lookup(wanted).await {
+        Outcome::Wait(follower) => service.wait(follower).await,
+        other => other,
+    };
+    match outcome {
+        Outcome::Hit(hit) => {
+            let found = (hit.kind, hit.similarity, hit.entry.to_string());
+            serve(found, &hit.answer, &lookup)
+        }
+        Outcome::Miss(ticket, _) => Found::Miss(Ticket(Box::new(ticket))),
+        Outcome::Bypass(reason) => Found::Bypass(reason.as_str()),
+        Outcome::Wait(_) => Found::Bypass("the same request is under way"),
+    }
+}
+
+async fn there(client: &Client, wanted: Lookup<'_>, lookup: ingress::Lookup<'_>) -> Found {
+    match client.lookup(&wanted).await {
+        Reply::Hit {
+            kind,
+            similarity,
+            entry,
+            answer,
+        } => serve((kind, similarity, entry), &answer, &lookup),
+        Reply::Miss(ticket, _) => Found::Miss(Ticket(Box::new(ticket))),
+        Reply::Bypass(reason) => Found::Bypass(reason),
+    }
+}
+
+fn serve(
+    (kind, similarity, key): (HitKind, f32, String),
+    answer: &Answer,
+    lookup: &ingress::Lookup<'_>,
+) -> Found {
+    match replay(&answer.body, lookup.stream, lookup.include_usage) {
+        Ok(chunks) => Found::Hit(Hit {
+            kind: match kind {
+                HitKind::Exact => CacheKind::Exact,
+                HitKind::Semantic => CacheKind::Semantic,
             },
-            Outcome::Miss(ticket, _) => Found::Miss(Ticket(Box::new(ticket))),
-            Outcome::Bypass(reason) => Found::Bypass(reason.as_str()),
-            Outcome::Wait(_) => Found::Bypass("the same request is under way"),
+            similarity,
+            chunks,
+            input_tokens: answer.usage.prompt,
+            output_tokens: answer.usage.completion,
+            cost: NanoUsd(answer.cost_nano),
+            key,
+        }),
+        Err(error) => {
+            tracing::warn!("a cached answer cannot be replayed: {error}");
+            Found::Bypass("not replayable")
         }
     }
 }
@@ -155,56 +232,5 @@ fn replay(
         cache_service::replay::sse(body, &id, clock::now().as_secs(), include_usage)
     } else {
         Ok(vec![cache_service::replay::json(body, &id)?])
-    }
-}
-
-/// Whose answers a caller may see: its team's, else its own. Quoted, so that no id can pass for another.
-fn scope(who: &Attribution) -> String {
-    let org = &who.org.0;
-    match (&who.team, &who.key) {
-        (Some(team), _) => format!("org {org:?} team {team:?}"),
-        (None, Some(key)) => format!("org {org:?} key {key}"),
-        (None, None) => format!("org {org:?} master"),
-    }
-}
-
-/// The body's `cache` object, with LiteLLM's names.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Asked {
-    ttl: Option<u64>,
-    #[serde(rename = "s-maxage", alias = "s-max-age")]
-    max_age: Option<u64>,
-    #[serde(rename = "no-cache")]
-    no_cache: bool,
-    #[serde(rename = "no-store")]
-    no_store: bool,
-    #[serde(rename = "use-cache")]
-    use_cache: bool,
-    namespace: Option<String>,
-}
-
-impl Asked {
-    /// What cannot be read asks for the careful thing: a fresh answer that is not kept.
-    fn read(controls: Option<&str>) -> Self {
-        match controls {
-            None => Self::default(),
-            Some(text) => serde_json::from_str(text).unwrap_or(Self {
-                no_cache: true,
-                no_store: true,
-                ..Self::default()
-            }),
-        }
-    }
-
-    fn controls(self) -> Controls {
-        Controls {
-            no_cache: self.no_cache,
-            no_store: self.no_store,
-            ttl_s: self.ttl,
-            max_age_s: self.max_age,
-            threshold: None,
-            namespace: self.namespace,
-        }
     }
 }

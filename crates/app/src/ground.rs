@@ -13,7 +13,7 @@ use ingress::directory::Directory;
 use ingress::{Gateway, clock};
 use metering::Catalog;
 
-use crate::cache::InProcess;
+use crate::cache::Answers;
 use crate::master_key::{self, MasterKey};
 use crate::settings::Settings;
 use crate::stores::{self, Logs};
@@ -24,7 +24,7 @@ pub struct Ground {
     pub config: Arc<Config>,
     pub logs: Logs,
     pub key: MasterKey,
-    pub answers: Option<Arc<InProcess>>,
+    pub answers: Option<Arc<Answers>>,
     /// Keeps the lock of the price catalog.
     _prices: catalog::Log,
     catalog: Arc<ArcSwap<Catalog>>,

@@ -99,9 +99,9 @@ pub fn cache(flags: &RoleFlags) -> Result<()> {
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         tracing::info!("answer cache on http://{}", settings.listen);
         let service = Arc::new(service);
-        axum::serve(listener, cache_service::api::router(service.clone(), None))
-            .with_graceful_shutdown(async { drop(asked_to_stop().await) })
-            .await?;
+        let token = wanted.token.as_ref().map(|token| token.expose().to_owned());
+        let stop = async { drop(asked_to_stop().await) };
+        cache_service::api::serve(listener, service.clone(), token, stop).await?;
         service.drain().await;
         Ok(())
     })

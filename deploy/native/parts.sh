@@ -25,12 +25,14 @@ native_environment() {
 # The servers that tests and measurements start, which `up` does not need.
 require_test_servers() {
   require_kafka
+  require_redis
 }
 
 # What tests and measurements find them by, beside the parts.
 test_environment() {
   native_environment
   kafka_environment
+  redis_environment
 }
 
 fetch_clickhouse() {

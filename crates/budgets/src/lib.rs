@@ -23,12 +23,14 @@ mod error;
 mod limits;
 pub mod measure;
 mod memory;
+pub mod redis;
 mod refusal;
 mod request;
 mod settlement;
 
 pub use error::Error;
 pub use memory::Memory;
+pub use redis::Redis;
 pub use refusal::{LimitType, Refusal};
 pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
 pub use settlement::{

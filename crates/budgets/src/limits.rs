@@ -16,6 +16,11 @@ pub(crate) const fn minute_of(now: Micros) -> i64 {
     now.0.div_euclid(MINUTE_US)
 }
 
+/// First instant after a minute.
+pub(crate) const fn minute_end(minute: i64) -> Micros {
+    Micros(minute.saturating_add(1).saturating_mul(MINUTE_US))
+}
+
 /// Counters of one budget name.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gauge {
@@ -50,7 +55,7 @@ impl Gauge {
 
     /// First instant after the present minute.
     pub(crate) const fn resets_at(&self) -> Micros {
-        Micros(self.minute.saturating_add(1).saturating_mul(MINUTE_US))
+        minute_end(self.minute)
     }
 
     /// Whether one more call with that many tokens passes. [`roll`](Self::roll) first.

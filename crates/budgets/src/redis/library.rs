@@ -1,0 +1,40 @@
+//! The functions that run inside the server, and their way into it.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Value, cmd};
+use xxhash_rust::xxh3::xxh3_64;
+
+const SOURCE: &str = include_str!("library.lua");
+/// Raised whenever the library's functions or keys change. A newer library serves this process too.
+const VERSION: i64 = 1;
+
+/// Loads the library unless it, or a newer one, is there. Loading closes open state: see `alive` in it.
+pub(super) async fn ensure(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let build = format!("{:016x}", xxh3_64(SOURCE.as_bytes()));
+    let known = call("version", "{}:state");
+    if let Ok(Value::Array(answer)) = connection.send_packed_command(&known).await {
+        let version = answer.first().map_or(0, |value| match value {
+            Value::Int(version) => *version,
+            _ => 0,
+        });
+        let same =
+            matches!(answer.get(1), Some(Value::BulkString(text)) if *text == build.as_bytes());
+        if version > VERSION || same {
+            return Ok(());
+        }
+    }
+    let mut load = cmd("FUNCTION");
+    load.arg("LOAD").arg("REPLACE");
+    load.arg(SOURCE.replace("@BUILD@", &build));
+    connection.send_packed_command(&load).await.map(drop)
+}
+
+/// The beginning of a call of one function on the state of that key.
+pub(super) fn call(function: &str, state: &str) -> Cmd {
+    let mut command = cmd("FCALL");
+    command
+        .arg(format!("tollgate_budgets_{function}"))
+        .arg(1)
+        .arg(state);
+    command
+}

@@ -1,0 +1,6 @@
+//! Budget state in Redis, against a real server: the suite that every backend passes, and what only
+//! several processes and a dying server can show.
+
+mod processes;
+mod suite;
+mod world;

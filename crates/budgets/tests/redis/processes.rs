@@ -1,0 +1,163 @@
+//! Several processes on one state.
+
+use std::sync::Arc;
+
+use budgets::{Budgets, Refusal, Spend};
+use schemas::{Micros, NanoUsd};
+use tokio::task::JoinSet;
+
+use crate::world::{
+    Lane, Log, id, now, opened, process, reserve, scope, settings, shared_server, spend, until, usd,
+};
+
+/// What one holds another cannot take; who admitted a call need not be who settles it.
+#[tokio::test]
+async fn processes_see_each_others_holds() {
+    let settings = settings(shared_server().await);
+    let billing = opened(&settings).await;
+    let first = process(&settings).await;
+    let second = process(&settings).await;
+    let scopes = [scope("key:k", Some(usd(10)))];
+    reserve(&first, 1, usd(6), &scopes).await.expect("fits");
+    let refused = reserve(&second, 2, usd(6), &scopes).await;
+    assert!(
+        matches!(refused, Err(Refusal::Budget { by_holds: true, held, .. }) if held == usd(6)),
+        "{refused:?}"
+    );
+    let log = Log::default();
+    let event = log.append(id(1), usd(2), &scopes);
+    let told = first.finish(id(1), usd(2), 5, now(), Some(event)).await;
+    assert_eq!(told, [usd(2)]);
+    reserve(&second, 2, usd(6), &scopes)
+        .await
+        .expect("8 are left");
+    Lane::new(&billing, &log).catch_up().await;
+    let end = spend(&second, &scopes[0]).await;
+    let wanted = Spend {
+        used: usd(2),
+        held: usd(6),
+        finished: usd(0),
+    };
+    assert_eq!(end, wanted);
+    until(
+        "the first process hears that its call is settled",
+        async || first.stats().finished == 0,
+    )
+    .await;
+    assert_eq!((first.stats().open, second.stats().open), (0, 1));
+}
+
+/// 500 calls at once over five processes, on a budget that is worth ten of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_budget_is_passed_by_many_processes() {
+    let settings = settings(shared_server().await);
+    let mut processes = vec![Arc::new(opened(&settings).await)];
+    for _ in 0..4 {
+        processes.push(Arc::new(process(&settings).await));
+    }
+    let scopes = Arc::new([
+        scope("key:k", Some(usd(10))),
+        scope("team:t", Some(usd(1_000))),
+        scope("user:u", None),
+        scope("global", Some(usd(100))),
+    ]);
+    let mut calls = JoinSet::new();
+    for call in 0..500 {
+        let budgets = Arc::clone(&processes[call as usize % processes.len()]);
+        let scopes = Arc::clone(&scopes);
+        calls.spawn(async move { reserve(&budgets, call, usd(1), &scopes[..]).await.is_ok() });
+    }
+    let mut admitted = 0;
+    while let Some(granted) = calls.join_next().await {
+        admitted += u64::from(granted.expect("a caller failed"));
+    }
+    assert_eq!(admitted, 10);
+    for scope in scopes.iter() {
+        assert_eq!(spend(&processes[1], scope).await.held, usd(10));
+    }
+}
+
+/// Requests a minute hold over all processes together.
+#[tokio::test]
+async fn rates_and_slots_are_counted_over_processes() {
+    let settings = settings(shared_server().await);
+    let first = opened(&settings).await;
+    let second = process(&settings).await;
+    let scopes = [budgets::Scope {
+        parallel: Some(3),
+        ..scope("key:k", None)
+    }];
+    for hold in 0..3 {
+        let budgets = if hold % 2 == 0 { &first } else { &second };
+        reserve(budgets, hold, usd(0), &scopes)
+            .await
+            .expect("a slot");
+    }
+    for budgets in [&first, &second] {
+        let refused = reserve(budgets, 9, usd(0), &scopes).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Refusal::Rate {
+                    limit: 3,
+                    remaining: 0,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+    first.release(id(0)).await;
+    reserve(&second, 9, usd(0), &scopes)
+        .await
+        .expect("a slot is back");
+}
+
+/// A window that the server's clock has left is refused with the server's instant; asked with it, the
+/// call goes on.
+#[tokio::test]
+async fn windows_turn_by_the_servers_clock() {
+    let settings = settings(shared_server().await);
+    let budgets = opened(&settings).await;
+    let mut past = scope("key:k", Some(usd(10)));
+    (past.window.start, past.window.end) = (now().plus_secs(-60), now().plus_secs(-1));
+    let refused = reserve(&budgets, 1, usd(1), &[past.clone()]).await;
+    let Err(Refusal::Stale { now: server }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!((server.0 - now().0).abs() < 5_000_000, "{server:?}");
+    (past.window.start, past.window.end) = (server, server.plus_secs(60));
+    reserve(&budgets, 1, usd(1), &[past])
+        .await
+        .expect("the present window");
+    let told = budgets.clock(Micros(0));
+    assert!((told.0 - now().0).abs() < 5_000_000, "{told:?}");
+}
+
+/// Sums beyond 2⁵³ are compared to the last nano-dollar.
+#[tokio::test]
+async fn beyond_53_bits_the_last_nano_dollar_counts() {
+    let settings = settings(shared_server().await);
+    let budgets = opened(&settings).await;
+    let limit = NanoUsd(i64::MAX - 1);
+    let scopes = [scope("key:k", Some(limit))];
+    reserve(&budgets, 1, NanoUsd(i64::MAX - 4), &scopes)
+        .await
+        .expect("fits");
+    let refused = reserve(&budgets, 2, NanoUsd(4), &scopes).await;
+    assert!(
+        matches!(refused, Err(Refusal::Budget { by_holds: true, .. })),
+        "{refused:?}"
+    );
+    let granted = reserve(&budgets, 3, NanoUsd(3), &scopes)
+        .await
+        .expect("to the last");
+    assert_eq!(granted.scopes[0].left, Some(NanoUsd(0)));
+    let unlimited = [scope("key:k", None)];
+    let refused = reserve(&budgets, 4, NanoUsd(2), &unlimited).await;
+    assert!(
+        matches!(refused, Err(Refusal::Unavailable { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(spend(&budgets, &scopes[0]).await.held, limit);
+}

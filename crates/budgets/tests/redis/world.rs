@@ -1,0 +1,274 @@
+//! A Redis for a test, and processes that share its state.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use budgets::redis::Settings;
+use budgets::{
+    Advance, Budgets, CaughtUp, Delta, Error, Granted, HoldSettled, Redis, Refusal, Reserve,
+    Restored, Scope, ScopeKind, Settled, Settlement, Spend,
+};
+use metering::Window;
+use schemas::{BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use test_servers::Redis as Server;
+use tokio::sync::OnceCell;
+
+/// Longest wait for anything that has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn now() -> Micros {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    Micros(i64::try_from(since.as_micros()).expect("before 292000"))
+}
+
+pub fn usd(dollars: i32) -> NanoUsd {
+    NanoUsd::from_usd(dollars)
+}
+
+pub fn id(number: u64) -> RequestId {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    RequestId(bytes)
+}
+
+/// One server for all tests that do it no harm.
+pub async fn shared_server() -> &'static Server {
+    static SHARED: OnceCell<Server> = OnceCell::const_new();
+    SHARED.get_or_init(server).await
+}
+
+pub async fn server() -> Server {
+    Server::start(test_servers::redis::BUDGETS).await
+}
+
+/// Settings of a world of its own.
+pub fn settings(server: &Server) -> Settings {
+    static WORLDS: AtomicU64 = AtomicU64::new(0);
+    let world = WORLDS.fetch_add(1, Ordering::Relaxed);
+    Settings {
+        pause: Duration::ZERO,
+        ..Settings::new(server.url(), format!("test{world}"))
+    }
+}
+
+/// One process more.
+pub async fn process(settings: &Settings) -> Redis {
+    Redis::start(settings.clone())
+        .await
+        .expect("a usable server")
+}
+
+/// One process on empty, open state.
+pub async fn opened(settings: &Settings) -> Redis {
+    let redis = process(settings).await;
+    redis.restore(&Restored::default()).await.expect("restore");
+    redis.open().await.expect("open");
+    redis
+}
+
+/// Waits until it is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub fn scope(budget: &str, limit: Option<NanoUsd>) -> Scope {
+    Scope {
+        kind: ScopeKind::Key,
+        id: budget.into(),
+        budget: budget.into(),
+        limit,
+        window: Window::LIFETIME,
+        rpm: None,
+        tpm: None,
+        parallel: None,
+    }
+}
+
+pub fn window_of(scope: &Scope) -> BudgetRef {
+    BudgetRef {
+        budget: scope.budget.clone(),
+        window_start: scope.window.start,
+        window_end: scope.window.end,
+    }
+}
+
+pub async fn reserve(
+    budgets: &Redis,
+    hold: u64,
+    amount: NanoUsd,
+    scopes: &[Scope],
+) -> Result<Granted, Refusal> {
+    let now = budgets.clock(now());
+    budgets
+        .reserve(&Reserve {
+            hold: id(hold),
+            amount,
+            least: amount,
+            tokens: 10,
+            scopes,
+            now,
+            expires: now.plus_secs(600),
+        })
+        .await
+}
+
+pub async fn spend(budgets: &Redis, scope: &Scope) -> Spend {
+    let window = (scope.budget.clone(), scope.window.start);
+    budgets.spend(&[window]).await.expect("spend")[0]
+}
+
+/// A log of one partition, as a billing process reads it: what is settled can be settled again.
+#[derive(Default)]
+pub struct Log {
+    events: parking_lot::Mutex<Vec<(RequestId, NanoUsd, Vec<BudgetRef>)>>,
+}
+
+pub const SOURCE: SourceId = SourceId(u64::MAX - 1);
+pub const PARTITION: Partition = Partition(3);
+
+impl Log {
+    /// Appends the last event of a call.
+    pub fn append(&self, hold: RequestId, cost: NanoUsd, scopes: &[Scope]) -> Identity {
+        let mut events = self.events.lock();
+        events.push((hold, cost, scopes.iter().map(window_of).collect()));
+        identity(events.len() as u64)
+    }
+
+    pub fn len(&self) -> u64 {
+        self.events.lock().len() as u64
+    }
+
+    /// The events `(from, to]`, folded.
+    pub fn batch(&self, from: u64, to: u64) -> Settlement {
+        let events = self.events.lock();
+        let mut batch = Settlement {
+            marks: vec![Advance {
+                source: SOURCE,
+                partition: PARTITION,
+                from: Pseq(from),
+                to: Pseq(to),
+            }],
+            ..Settlement::default()
+        };
+        for (hold, cost, windows) in &events[from as usize..to as usize] {
+            batch.holds.push(HoldSettled {
+                hold: *hold,
+                amount: *cost,
+                last: true,
+            });
+            for budget in windows {
+                let known = batch
+                    .deltas
+                    .iter_mut()
+                    .find(|delta| delta.budget == *budget);
+                match known {
+                    Some(delta) => delta.amount = delta.amount.saturating_add(*cost),
+                    None => batch.deltas.push(Delta {
+                        budget: budget.clone(),
+                        amount: *cost,
+                    }),
+                }
+            }
+        }
+        batch
+    }
+}
+
+pub fn identity(pseq: u64) -> Identity {
+    Identity {
+        source_id: SOURCE,
+        partition: PARTITION,
+        pseq: Pseq(pseq),
+    }
+}
+
+/// The budget lane of a billing process, reading a [`Log`].
+pub struct Lane<'a> {
+    pub budgets: &'a Redis,
+    pub log: &'a Log,
+    /// What it has settled, as far as it knows.
+    pub at: u64,
+}
+
+impl<'a> Lane<'a> {
+    pub fn new(budgets: &'a Redis, log: &'a Log) -> Self {
+        Self {
+            budgets,
+            log,
+            at: 0,
+        }
+    }
+
+    /// Settles at most so many events; what else the state asks for is done. Answers whether all is
+    /// settled and hard budgets admit.
+    pub async fn step(&mut self, most: u64) -> bool {
+        let end = self.log.len();
+        let to = end.min(self.at + most);
+        if to > self.at {
+            match self.budgets.settle(&self.log.batch(self.at, to)).await {
+                Ok(Settled::Applied | Settled::Repeated) => self.at = to,
+                Err(error) => self.failed(error).await,
+            }
+            return false;
+        }
+        if self.budgets.ready() {
+            return true;
+        }
+        let marks = (self.at > 0).then(|| identity(self.at));
+        let caught_up = CaughtUp {
+            marks: marks.into_iter().collect(),
+            ..CaughtUp::default()
+        };
+        match self.budgets.caught_up(&caught_up).await {
+            Ok(open) => open,
+            Err(error) => {
+                self.failed(error).await;
+                false
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: Error) {
+        match error {
+            Error::Fence { standing } => self.follow(&standing.marks),
+            Error::Lost => self.begin().await,
+            Error::Unavailable(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn follow(&mut self, marks: &[Identity]) {
+        self.at = marks.first().map_or(0, |mark| mark.pseq.0);
+    }
+
+    /// What a lane does at its start. The tables are empty, so what is lost is read anew.
+    pub async fn begin(&mut self) {
+        match self.budgets.begin().await {
+            Ok(budgets::Beginning::Follow(standing)) => self.follow(&standing.marks),
+            Ok(budgets::Beginning::Rebuild) => {
+                // Another one may have taken over: the next step tells.
+                if self.budgets.restore(&Restored::default()).await.is_ok() {
+                    self.at = 0;
+                }
+            }
+            Ok(budgets::Beginning::Wait) | Err(_) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Works until everything is settled and hard budgets admit.
+    pub async fn catch_up(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.step(7).await {
+            assert!(Instant::now() < deadline, "the lane never catches up");
+        }
+    }
+}

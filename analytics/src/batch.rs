@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::{Identity, Micros, Partition, Pseq, SourceId};
+use schemas::{Identity, Micros, Offset, Partition, Pseq, SourceId};
 
 use crate::rows::{CostRow, UsageRow, month_of};
 
@@ -13,6 +13,7 @@ pub struct Batch {
     pub(crate) usage: BTreeMap<i64, Rows>,
     pub(crate) cost: BTreeMap<i64, Rows>,
     pub(crate) marks: BTreeMap<(SourceId, Partition), Pseq>,
+    pub(crate) next: BTreeMap<Partition, Offset>,
 }
 
 /// Rows of one month: one insert, since an insert is atomic only within one partition.
@@ -60,6 +61,11 @@ impl Batch {
         *mark = identity.pseq.max(*mark);
     }
 
+    /// Everything before this place of a broker's partition is in this batch, or was in the tables before.
+    pub fn read_to(&mut self, partition: Partition, next: Offset) {
+        self.next.insert(partition, next);
+    }
+
     /// Rows in both tables together.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -80,7 +86,10 @@ impl Batch {
     /// Nothing to send, not even a mark.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.usage.is_empty() && self.cost.is_empty() && self.marks.is_empty()
+        self.usage.is_empty()
+            && self.cost.is_empty()
+            && self.marks.is_empty()
+            && self.next.is_empty()
     }
 
     /// Empties it for the next batch and keeps its memory.
@@ -89,5 +98,6 @@ impl Batch {
         self.usage.clear();
         self.cost.clear();
         self.marks.clear();
+        self.next.clear();
     }
 }

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use clickhouse::Row;
-use schemas::{KeyHash, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use schemas::{
+    Identity, KeyHash, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
@@ -196,6 +198,16 @@ struct BudgetRow {
     used: i64,
 }
 
+/// A high-water mark per source and partition, as the questions take it.
+pub(crate) fn vector(marks: &[Identity]) -> [(&'static str, Param); 3] {
+    let numbers = |of: fn(&Identity) -> u64| Param::Numbers(marks.iter().map(of).collect());
+    [
+        ("sources", numbers(|mark| mark.source_id.0)),
+        ("parts", numbers(|mark| u64::from(mark.partition.0))),
+        ("reached", numbers(|mark| mark.pseq.0)),
+    ]
+}
+
 fn nano<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NanoUsd, D::Error> {
     i64::deserialize(deserializer).map(NanoUsd)
 }
@@ -204,41 +216,56 @@ fn micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error
     i64::deserialize(deserializer).map(Micros)
 }
 
+#[derive(Row, Deserialize)]
+struct OffsetRow {
+    kpart: u16,
+    next: u64,
+}
+
 impl Store {
+    /// Where the store lane reads on: [`high_water`](Self::high_water), and the offsets of a broker that
+    /// are true at these marks.
+    ///
+    /// # Errors
+    /// As any question.
+    pub async fn standing(&self) -> Result<Standing, Error> {
+        // Offsets are written after the marks that they rest on, so they are read before.
+        let sql = include_str!("../queries/offsets.sql");
+        let offsets: Vec<OffsetRow> = self.fetch(sql, &[]).await?;
+        Ok(Standing {
+            marks: self.high_water().await?,
+            next: offsets
+                .into_iter()
+                .map(|row| (Partition(row.kpart), Offset(row.next)))
+                .collect(),
+        })
+    }
+
     /// Up to where the ledger holds every event of each source; see `queries/high_water.sql`.
     ///
     /// # Errors
     /// As any question.
-    pub async fn high_water(&self) -> Result<Vec<(SourceId, Partition, Pseq)>, Error> {
+    pub async fn high_water(&self) -> Result<Vec<Identity>, Error> {
         let sql = include_str!("../queries/high_water.sql");
         let rows: Vec<HighWaterRow> = self.fetch(sql, &[]).await?;
-        let mark = |row: HighWaterRow| {
-            (
-                SourceId(row.source_id),
-                Partition(row.kpart),
-                Pseq(row.pseq),
-            )
+        let mark = |row: HighWaterRow| Identity {
+            source_id: SourceId(row.source_id),
+            partition: Partition(row.kpart),
+            pseq: Pseq(row.pseq),
         };
         Ok(rows.into_iter().map(mark).collect())
     }
 
-    /// What each budget window has used, counting events up to `high_water` only: (budget, first
+    /// What each budget window has used, counting events up to these marks only: (budget, first
     /// instant of the window, amount). The log continues from there.
     ///
     /// # Errors
     /// As any question.
     pub async fn budget_sums(
         &self,
-        high_water: &[(SourceId, Partition, Pseq)],
+        marks: &[Identity],
     ) -> Result<Vec<(String, Micros, NanoUsd)>, Error> {
-        let numbers = |of: fn(&(SourceId, Partition, Pseq)) -> u64| {
-            Param::Numbers(high_water.iter().map(of).collect())
-        };
-        let params = [
-            ("sources", numbers(|mark| mark.0.0)),
-            ("parts", numbers(|mark| u64::from(mark.1.0))),
-            ("reached", numbers(|mark| mark.2.0)),
-        ];
+        let params = vector(marks);
         let sql = include_str!("../queries/budget_sums.sql");
         let rows: Vec<BudgetRow> = self.fetch(sql, &params).await?;
         let sum = |row: BudgetRow| (row.budget_id, Micros(row.window_start), NanoUsd(row.used));

@@ -11,8 +11,10 @@ use crate::error::Error;
 use crate::rows::{CostRow, UsageRow};
 
 /// In the order they are run. A published one is never edited.
-const MIGRATIONS: &[(u32, &str, &str)] =
-    &[(1, "usage", include_str!("../migrations/0001_usage.sql"))];
+const MIGRATIONS: &[(u32, &str, &str)] = &[
+    (1, "usage", include_str!("../migrations/0001_usage.sql")),
+    (2, "offsets", include_str!("../migrations/0002_offsets.sql")),
+];
 
 /// Longest wait for one insert; the lanes' own patience is longer.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,8 +92,8 @@ impl Store {
     /// Puts a batch into the tables. The batch stays as it was: after an error that is not poison,
     /// send it again.
     ///
-    /// Usage first, then cost, then the marks: a crash in between leaves nothing that
-    /// [`Store::high_water`] counts, or a whole month that it rightly counts.
+    /// Usage first, then cost, then the marks, then the offsets: a crash in between leaves nothing that
+    /// [`Store::standing`] counts, or a whole month that it rightly counts.
     ///
     /// # Errors
     /// See [`Error::is_poison`]. Part of the batch may be in.
@@ -104,6 +106,11 @@ impl Store {
             self.insert_rows(CostRow::TABLE, CostRow::COLUMNS, rows)
                 .await?;
         }
+        self.insert_marks(batch).await?;
+        self.insert_offsets(batch).await
+    }
+
+    async fn insert_marks(&self, batch: &Batch) -> Result<(), Error> {
         if batch.marks.is_empty() {
             return Ok(());
         }
@@ -115,6 +122,19 @@ impl Store {
         }
         let columns = &[("source_id", ""), ("kpart", ""), ("pseq", "")];
         self.insert_rows("lane_marks", columns, &marks).await
+    }
+
+    async fn insert_offsets(&self, batch: &Batch) -> Result<(), Error> {
+        if batch.next.is_empty() {
+            return Ok(());
+        }
+        let mut offsets = Rows::default();
+        for (partition, next) in &batch.next {
+            offsets.bytes.extend_from_slice(&partition.0.to_le_bytes());
+            offsets.bytes.extend_from_slice(&next.0.to_le_bytes());
+        }
+        let columns = &[("kpart", ""), ("next", "")];
+        self.insert_rows("lane_offsets", columns, &offsets).await
     }
 
     async fn insert_rows(

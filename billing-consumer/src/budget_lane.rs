@@ -1,15 +1,20 @@
 //! The lane that turns usage into spend within milliseconds, so that budgets are true. It goes on while
 //! the tables are down.
 //!
-//! Per batch: dead letters, settle, commit. Settling carries the batch's high-water marks, so a batch
-//! that comes again changes nothing; what a crash after each step costs stands in [`crate::fail_point`].
+//! Per batch: dead letters, settle, commit. Settling carries the batch's high-water marks and offsets, so
+//! a batch that comes again changes nothing; what a crash after each step costs stands in
+//! [`crate::fail_point`].
+//!
+//! Several processes share the work, a part of the partitions each. The state itself knows where it stands:
+//! the lane asks it whenever partitions were dealt anew, the state was lost, or it refuses a batch, and
+//! reads on from there. It never trusts its own memory against the state's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use budgets::{Budgets, Settlement};
-use journal::Record;
-use schemas::{Identity, Micros};
+use budgets::{Budgets, CaughtUp, Portion, Settled, Settlement};
+use journal::{Dealt, Record};
+use schemas::{Micros, Standing};
 use tokio::sync::watch;
 
 use crate::audit::Audit;
@@ -17,7 +22,7 @@ use crate::backoff::Patience;
 use crate::dead_letters::DeadLetters;
 use crate::fail_point::{Step, pass};
 use crate::fold::Fold;
-use crate::intake::{Intake, Owner};
+use crate::intake::{Fill, Intake, Owner};
 use crate::rated::{Rated, rate};
 use crate::status::{Board, Name};
 use crate::{Parts, Settings, now, rebuild};
@@ -28,6 +33,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Pause until a catalog that is behind is looked at again.
 const CATALOG_PAUSE: Duration = Duration::from_millis(10);
+/// How often the state is asked to open.
+const OPEN_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) struct BudgetLane {
     pub settings: Settings,
@@ -49,11 +56,39 @@ struct Batch {
     last_event: Option<Micros>,
 }
 
+/// What became of a settlement.
+enum Outcome {
+    Settled,
+    /// The state stands elsewhere than the lane thought.
+    Elsewhere(Standing),
+    /// The state is gone, has the batch already, or takes smaller ones: ask it where to go on.
+    Anew,
+}
+
+/// Where the lane is between two looks at the log.
+struct Course {
+    /// Everything that was in the log by then has to be settled before hard budgets may admit.
+    since: Micros,
+    /// End of the last call that was settled since then.
+    last_event: Option<Micros>,
+    ready: bool,
+    /// Most events of one settlement.
+    most: usize,
+    settled: Option<Instant>,
+    asked: Option<Instant>,
+}
+
 impl BudgetLane {
     pub(crate) async fn run(self) {
-        let started = now();
-        let store = self.parts.store.as_ref();
-        let marks = rebuild::budget_marks(&*self.budgets, store, &self.settings, &self.board).await;
+        let mut course = Course {
+            since: now(),
+            last_event: None,
+            ready: self.budgets.ready(),
+            most: self.settings.budget_batch,
+            settled: None,
+            asked: None,
+        };
+        let standing = self.standing().await;
         let owner = Owner {
             lane: LANE,
             group: &self.settings.budget_group,
@@ -61,34 +96,35 @@ impl BudgetLane {
             board: &self.board,
             stop: &self.stop,
         };
-        let mut intake = Intake::open(owner, &*self.parts.log, &marks).await;
+        let mut intake = Intake::open(owner, &*self.parts.log, &standing).await;
         let (mut swept, mut committed) = (Instant::now(), Instant::now());
         loop {
+            let was_ready = std::mem::replace(&mut course.ready, self.budgets.ready());
+            if was_ready && !course.ready {
+                tracing::warn!("the budget state is not open any more: asking where it stands");
+                self.go_on(&mut intake, &mut course).await;
+            }
+            self.pace(&course, intake.is_stopping()).await;
             // Until the log is read to its end every moment counts: hard budgets refuse.
-            let wait = if self.budgets.ready() {
-                IDLE
-            } else {
-                CATALOG_PAUSE
-            };
-            intake.fill(self.settings.budget_batch, wait).await;
+            let wait = if course.ready { IDLE } else { CATALOG_PAUSE };
+            if intake.fill(course.most, wait).await == Fill::Reassigned {
+                self.go_on(&mut intake, &mut course).await;
+                continue;
+            }
             let batch = self.take(&mut intake);
-            let last_event = batch.last_event;
-            let idle = batch.fold.is_empty();
-            if !idle {
-                self.bring(batch, &mut intake).await;
+            if !batch.fold.is_empty() {
+                self.bring(batch, &mut intake, &mut course).await;
             } else if intake.is_blocked() {
                 tokio::time::sleep(CATALOG_PAUSE).await;
             }
-            if !self.budgets.ready()
-                && (intake.is_at_end() || last_event.is_some_and(|end| end > started))
-            {
-                self.open().await;
+            if !self.budgets.ready() && intake.has_passed(course.since, course.last_event) {
+                self.open(&mut intake, &mut course).await;
             }
             if swept.elapsed() >= SWEEP_EVERY {
                 self.budgets.sweep(now()).await;
                 swept = Instant::now();
             }
-            let ending = intake.is_stopping() && intake.is_at_end();
+            let ending = intake.is_ending();
             let due = committed.elapsed() >= self.settings.budget_commit_every || ending;
             if intake.is_dirty() && due {
                 committed = Instant::now();
@@ -96,11 +132,34 @@ impl BudgetLane {
                     pass(Step::AfterBudgetCommit);
                 }
             }
-            let lag = intake.lag();
-            self.board.update(LANE, |status, _| status.lag = Some(lag));
+            intake.publish();
             if ending {
                 return;
             }
+        }
+    }
+
+    /// Where the state stands, restored first if need be.
+    async fn standing(&self) -> Standing {
+        let store = self.parts.store.as_ref();
+        rebuild::budget_standing(&*self.budgets, store, &self.settings, &self.board).await
+    }
+
+    /// Drops what was read, and goes on from where the state stands.
+    async fn go_on(&self, intake: &mut Intake, course: &mut Course) {
+        course.since = now();
+        course.last_event = None;
+        intake.restart_after(&self.standing().await);
+    }
+
+    /// One settlement covers what comes within some milliseconds: it costs a round trip, whatever its size.
+    async fn pace(&self, course: &Course, stopping: bool) {
+        if let Some(settled) = course.settled
+            && course.ready
+            && !stopping
+        {
+            let due = settled + self.settings.budget_every;
+            tokio::time::sleep_until(due.into()).await;
         }
     }
 
@@ -137,7 +196,7 @@ impl BudgetLane {
         batch
     }
 
-    async fn bring(&self, batch: Batch, intake: &mut Intake) {
+    async fn bring(&self, batch: Batch, intake: &mut Intake, course: &mut Course) {
         let Batch {
             fold,
             audit,
@@ -146,28 +205,20 @@ impl BudgetLane {
             unpriced,
             last_event,
         } = batch;
-        let mut patience = Patience::new(LANE, &self.board, &self.settings);
         for (record, reason) in &poison {
-            while let Err(error) = self
-                .dead_letters
-                .put(LANE.text(), record, reason, now())
-                .await
-            {
-                patience
-                    .failed(format!("the dead letters cannot be written: {error}"))
-                    .await;
-            }
+            self.bury(record, reason).await;
         }
         pass(Step::BeforeSettle);
-        if let Err(marks) = self.settle(&fold.settlement()).await {
-            tracing::warn!(
-                "the budget state is elsewhere than the budget lane thought: reading on from there"
-            );
-            intake.restart_after(&marks);
-            return;
+        match self.settle(&fold.settlement(intake.onward()), course).await {
+            Outcome::Settled => intake.applied(),
+            Outcome::Elsewhere(standing) => return self.fenced(&standing, intake, course),
+            Outcome::Anew => return self.go_on(intake, course).await,
         }
         pass(Step::AfterSettle);
         self.board.goes_on(LANE);
+        // A batch that is nearly full is followed by another at once.
+        course.settled = (events < course.most as u64 / 2).then(Instant::now);
+        course.last_event = course.last_event.max(last_event);
         let marks = intake.marks();
         self.board.update(LANE, |status, blocks| {
             blocks.merge(audit);
@@ -180,25 +231,88 @@ impl BudgetLane {
         });
     }
 
-    /// Settles, however long it takes. `Err` is where the state stands instead.
-    async fn settle(&self, settlement: &Settlement) -> Result<(), Vec<Identity>> {
+    async fn bury(&self, record: &Record, reason: &str) {
         let mut patience = Patience::new(LANE, &self.board, &self.settings);
+        while let Err(error) = self
+            .dead_letters
+            .put(LANE.text(), record, reason, now())
+            .await
+        {
+            patience
+                .failed(format!("the dead letters cannot be written: {error}"))
+                .await;
+        }
+    }
+
+    /// Settles, however long it takes.
+    async fn settle(&self, settlement: &Settlement, course: &mut Course) -> Outcome {
+        let mut patience = Patience::new(LANE, &self.board, &self.settings);
+        let mut failed = false;
         loop {
             match self.budgets.settle(settlement).await {
-                Ok(_) => return Ok(()),
-                Err(budgets::Error::Fence { standing }) => return Err(standing.marks),
-                Err(error) => patience.failed(error.to_string()).await,
+                Ok(Settled::Applied) => return Outcome::Settled,
+                // The answer to an earlier try was lost, or another consumer brought it.
+                Ok(Settled::Repeated) if failed => return Outcome::Settled,
+                Ok(Settled::Repeated) => return Outcome::Anew,
+                Err(budgets::Error::Fence { standing }) => return Outcome::Elsewhere(standing),
+                Err(budgets::Error::Lost) => return Outcome::Anew,
+                Err(error @ budgets::Error::TooLarge { .. }) if course.most > 1 => {
+                    course.most /= 2;
+                    tracing::warn!("{error}: cut to {} events from now on", course.most);
+                    return Outcome::Anew;
+                }
+                Err(error) => {
+                    failed = true;
+                    patience.failed(error.to_string()).await;
+                }
             }
         }
     }
 
-    async fn open(&self) {
-        match self.budgets.open().await {
-            Ok(()) => tracing::info!("budget state is restored: hard budgets admit"),
+    /// Another consumer was here, or the state was rolled back.
+    fn fenced(&self, standing: &Standing, intake: &mut Intake, course: &mut Course) {
+        tracing::warn!(
+            "the budget state is elsewhere than the budget lane thought: reading on from there"
+        );
+        self.board.update(LANE, |status, _| status.fenced += 1);
+        course.since = now();
+        course.last_event = None;
+        intake.restart_after(standing);
+    }
+
+    /// Tells that this lane's portion is settled; hard budgets admit once all are.
+    async fn open(&self, intake: &mut Intake, course: &mut Course) {
+        if course
+            .asked
+            .is_some_and(|asked| asked.elapsed() < OPEN_EVERY)
+        {
+            return;
+        }
+        course.asked = Some(Instant::now());
+        match self.budgets.caught_up(&caught_up(intake)).await {
+            Ok(true) => tracing::info!("budget state is restored: hard budgets admit"),
+            Ok(false) => {}
+            Err(budgets::Error::Fence { standing }) => self.fenced(&standing, intake, course),
+            Err(budgets::Error::Lost) => self.go_on(intake, course).await,
             // The next round tries again.
             Err(error) => self
                 .board
                 .waits(LANE, &error.to_string(), self.settings.alarm_after),
         }
     }
+}
+
+fn caught_up(intake: &Intake) -> CaughtUp {
+    let mut marks = intake.marks();
+    let portion = match intake.dealt() {
+        Dealt::All => Portion::All,
+        Dealt::Partitions { mine, of } => {
+            marks.retain(|mark| mine.contains(&mark.partition));
+            Portion::Some {
+                partitions: mine,
+                of,
+            }
+        }
+    };
+    CaughtUp { portion, marks }
 }

@@ -110,10 +110,10 @@ impl Dedupe {
         self.parked.values().copied().collect()
     }
 
-    /// Where to read on.
+    /// The last applied event of each source and partition.
     #[must_use]
-    pub fn marks(&self) -> Vec<Mark> {
-        self.marks.marks().collect()
+    pub fn marks(&self) -> Vec<Identity> {
+        self.marks.marks().map(|mark| mark.identity).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use budgets::{Advance, Delta, HoldSettled, Settlement};
+use budgets::{Advance, Delta, HoldSettled, Onward, Settlement};
 use schemas::{BudgetRef, Identity, NanoUsd, Partition, Pseq, RequestId, SourceId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -88,9 +88,9 @@ impl Fold {
         self.full
     }
 
-    /// The settlement of all that was added.
+    /// The settlement of all that was added, which brings the log's partitions so far.
     #[must_use]
-    pub fn settlement(self) -> Settlement {
+    pub fn settlement(self, next: Vec<Onward>) -> Settlement {
         let mark = |((source, partition), (from, to))| Advance {
             source,
             partition,
@@ -103,7 +103,7 @@ impl Fold {
         };
         Settlement {
             marks: self.spans.into_iter().map(mark).collect(),
-            next: Vec::new(),
+            next,
             deltas: self.sums.into_iter().map(delta).collect(),
             holds: self.holds,
         }

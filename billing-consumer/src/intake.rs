@@ -1,17 +1,20 @@
 //! A lane's end of the log: what it reads, in which order it may be applied, and when its position may
-//! move. One intake per lane now; with a partitioned log, one per lane and partition.
+//! move. One per lane and process, over all partitions that the process was dealt: one settlement and one
+//! insert cover them all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{EventLog, Lag, Reader, Record, Start};
-use schemas::{Identity, Topic};
+use budgets::Onward;
+use journal::{Dealt, EventLog, Lag, Reader, Record, Resume, Start};
+use schemas::{Identity, Micros, Offset, Standing, Topic};
 use tokio::sync::watch;
 
 use crate::Settings;
 use crate::backoff::Patience;
 use crate::dedupe::{Dedupe, Judged};
+use crate::progress::Progress;
 use crate::status::{Board, Name};
 
 /// With nothing to read but a log that is not at its end (records that are not durable yet), a lane
@@ -26,6 +29,11 @@ pub(crate) struct Intake {
     stop: watch::Receiver<bool>,
     reader: Box<dyn Reader>,
     dedupe: Dedupe,
+    progress: Progress,
+    /// Records carry offsets: the log is on a broker.
+    offsets: bool,
+    /// Something was read since the last seek.
+    looked: bool,
     /// Read, not yet applied.
     waiting: VecDeque<Record>,
     /// A parked source goes on: what came after its gap must be read again.
@@ -33,6 +41,15 @@ pub(crate) struct Intake {
     /// Something was handed out since the last commit.
     dirty: bool,
     empty_looks: u32,
+}
+
+/// What became of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Done,
+    /// The group's partitions were dealt anew: drop what waits unapplied, ask the sink where it stands,
+    /// and [`Intake::restart_after`] that.
+    Reassigned,
 }
 
 /// What the intake belongs to.
@@ -45,9 +62,8 @@ pub(crate) struct Owner<'a> {
 }
 
 impl Intake {
-    /// Opens the log after these events; tries until it is there.
-    pub(crate) async fn open(owner: Owner<'_>, log: &dyn EventLog, marks: &[Identity]) -> Self {
-        let dedupe = Dedupe::after(marks);
+    /// Opens the log where a sink stands; tries until it is there.
+    pub(crate) async fn open(owner: Owner<'_>, log: &dyn EventLog, standing: &Standing) -> Self {
         let Owner {
             lane,
             group,
@@ -57,7 +73,7 @@ impl Intake {
         } = owner;
         let mut patience = Patience::new(lane, board, settings);
         let reader = loop {
-            let start = Start::After(dedupe.marks().into());
+            let start = Start::After(Resume::of(Topic::Usage, standing));
             match log.reader(group, &[Topic::Usage], start).await {
                 Ok(reader) => break reader,
                 Err(error) => {
@@ -73,8 +89,11 @@ impl Intake {
             board: Arc::clone(board),
             settings: settings.clone(),
             stop: stop.clone(),
+            offsets: matches!(reader.dealt(), Dealt::Partitions { .. }),
             reader,
-            dedupe,
+            dedupe: Dedupe::after(&standing.marks),
+            progress: Progress::after(standing),
+            looked: false,
             waiting: VecDeque::new(),
             reread: false,
             dirty: false,
@@ -89,12 +108,14 @@ impl Intake {
 
     /// Reads on if nothing waits to be applied. Waits for a record at most so long, and no longer than
     /// until the lane is to stop.
-    pub(crate) async fn fill(&mut self, max: usize, wait: Duration) {
+    pub(crate) async fn fill(&mut self, max: usize, wait: Duration) -> Fill {
         if !self.waiting.is_empty() {
-            return;
+            return Fill::Done;
         }
         match self.read(max, wait).await {
             Ok(Some(records)) => {
+                self.looked = true;
+                self.offsets = matches!(self.reader.dealt(), Dealt::Partitions { .. });
                 self.empty_looks = if records.is_empty() {
                     self.empty_looks + 1
                 } else {
@@ -104,12 +125,22 @@ impl Intake {
                 self.waiting.extend(records);
             }
             Ok(None) => {}
+            Err(journal::Error::Reassigned { .. }) => {
+                tracing::info!(
+                    lane = self.lane.text(),
+                    "the partitions of the group were dealt anew: reading on from where the sink stands"
+                );
+                self.board
+                    .update(self.lane, |status, _| status.reassigned += 1);
+                return Fill::Reassigned;
+            }
             Err(error) => {
                 let why = format!("the log cannot be read: {error}");
                 self.board.waits(self.lane, &why, self.settings.alarm_after);
                 tokio::time::sleep(self.settings.retry_max.min(Duration::from_millis(200))).await;
             }
         }
+        Fill::Done
     }
 
     async fn read(
@@ -118,10 +149,11 @@ impl Intake {
         wait: Duration,
     ) -> Result<Option<Vec<Record>>, journal::Error> {
         if self.reread {
-            self.reader
-                .seek(&Start::After(self.dedupe.marks().into()))
-                .await?;
-            self.reread = false;
+            let standing = self.standing();
+            let start = Start::After(Resume::of(Topic::Usage, &standing));
+            self.reader.seek(&start).await?;
+            self.progress.release();
+            (self.reread, self.looked, self.empty_looks) = (false, false, 0);
         }
         if self.is_stopping() {
             if self.empty_looks > 0 {
@@ -149,14 +181,16 @@ impl Intake {
                     return Some(record);
                 }
                 Judged::Duplicate => {
+                    self.passed(&record);
                     self.board
                         .update(self.lane, |status, _| status.duplicates += 1);
                 }
                 Judged::Gap(gap) => {
                     tracing::error!(lane = self.lane.text(), "{gap}");
+                    self.progress.hold(record.identity.partition);
                     self.publish_gaps();
                 }
-                Judged::Parked => {}
+                Judged::Parked => self.progress.hold(record.identity.partition),
             }
         }
         None
@@ -175,23 +209,82 @@ impl Intake {
     /// It is part of the batch.
     pub(crate) fn taken(&mut self, record: &Record) {
         self.dedupe.raise(&record.identity);
+        self.passed(record);
     }
 
-    /// Forgets what was read and goes on after these events: the sink is elsewhere than thought.
-    pub(crate) fn restart_after(&mut self, marks: &[Identity]) {
-        self.dedupe = Dedupe::after(marks);
+    fn passed(&mut self, record: &Record) {
+        if self.offsets {
+            self.progress
+                .pass(record.identity.partition, Offset(record.version));
+        }
+    }
+
+    /// How far the batch in the making brings each partition of a broker.
+    pub(crate) fn onward(&self) -> Vec<Onward> {
+        self.progress.onward().collect()
+    }
+
+    /// The sink has the batch.
+    pub(crate) fn applied(&mut self) {
+        self.progress.stored();
+    }
+
+    /// Forgets what was read and goes on from there: the sink is elsewhere than thought.
+    pub(crate) fn restart_after(&mut self, standing: &Standing) {
+        self.dedupe = Dedupe::after(&standing.marks);
+        self.progress = Progress::after(standing);
         self.waiting.clear();
         self.reread = true;
         self.publish_gaps();
     }
 
+    /// Where the lane stands, with the batch in the making.
+    fn standing(&self) -> Standing {
+        Standing {
+            marks: self.marks(),
+            next: self.progress.next(),
+        }
+    }
+
     /// Nothing is left to apply. True some moments late while records are not durable yet.
     pub(crate) fn is_at_end(&self) -> bool {
-        let none_left = matches!(self.reader.lag(), Lag::Bytes(0) | Lag::Records(0));
         self.waiting.is_empty()
             && !self.reread
             && self.empty_looks > 0
-            && (none_left || self.empty_looks >= LOOKS)
+            && (self.none_left() || self.empty_looks >= LOOKS)
+    }
+
+    /// Everything is applied that was in the log at `since`: now, or at some moment after. `last` is the end
+    /// of the last call that was.
+    pub(crate) fn has_passed(&self, since: Micros, last: Option<Micros>) -> bool {
+        // With partitions a late event of one says nothing about the others.
+        let beyond = !self.offsets && last.is_some_and(|last| last > since);
+        let at_end = self.offsets && self.looked && self.waiting.is_empty() && !self.reread;
+        beyond || (at_end && self.none_left()) || (!self.offsets && self.is_at_end())
+    }
+
+    fn none_left(&self) -> bool {
+        matches!(self.reader.lag(), Lag::Bytes(0) | Lag::Records(0))
+    }
+
+    /// The lane is to stop, and has brought what it was to bring: everything, or where others go on, what
+    /// was there a moment ago.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_stopping()
+            && (self.is_at_end() || (self.offsets && self.has_passed(Micros(i64::MAX), None)))
+    }
+
+    /// Tells how far the log is read.
+    pub(crate) fn publish(&self) {
+        let (lag, dealt) = (self.reader.lag(), self.reader.dealt());
+        self.board.update(self.lane, |status, _| {
+            status.lag = Some(lag);
+            status.dealt = dealt;
+        });
+    }
+
+    pub(crate) fn dealt(&self) -> Dealt {
+        self.reader.dealt()
     }
 
     /// The next record cannot be applied yet.
@@ -214,6 +307,8 @@ impl Intake {
                 self.dirty = false;
                 true
             }
+            // The next read tells.
+            Err(journal::Error::Reassigned { .. }) => false,
             Err(error) => {
                 // The position is a hint; the sink knows better. The next batch tries again.
                 tracing::error!(
@@ -225,11 +320,7 @@ impl Intake {
         }
     }
 
-    pub(crate) fn marks(&self) -> Vec<journal::Mark> {
+    pub(crate) fn marks(&self) -> Vec<Identity> {
         self.dedupe.marks()
-    }
-
-    pub(crate) fn lag(&self) -> Lag {
-        self.reader.lag()
     }
 }

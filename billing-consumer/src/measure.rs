@@ -104,7 +104,7 @@ pub async fn lanes(dir: &Path, events: u64) -> Result<Vec<Measured>, MeasureErro
             audit.billed(&record.identity, billed.charge.amount);
             dedupe.raise(&record.identity);
         }
-        memory.settle(&fold.settlement()).await?;
+        memory.settle(&fold.settlement(Vec::new())).await?;
     }
     let budget = Measured {
         lane: "budget",

@@ -1,11 +1,13 @@
-//! Where the lanes begin: after what their sinks hold. The tables know up to which event of each source
-//! they are complete; budget state in memory begins with their sums, and reads the log from there.
+//! Where the lanes begin, and where they go on when partitions or state changed hands: after what their
+//! sinks hold. The tables know up to which event of each source they are complete; budget state that was
+//! lost begins with their sums, and the log is read from there.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use analytics::Store;
-use budgets::{Budgets, Restored, RestoredWindow};
-use schemas::{BudgetRef, Identity, Micros, NanoUsd, Partition, Pseq, SourceId, Text};
+use budgets::{Beginning, Budgets, Restored, RestoredWindow};
+use schemas::{BudgetRef, Micros, NanoUsd, Standing, Text};
 
 use crate::backoff::Patience;
 use crate::status::{Board, Name};
@@ -15,87 +17,84 @@ use crate::{Settings, now};
 /// reports ask the tables.
 const RECENT_S: i64 = 35 * 24 * 3600;
 
-/// Where the store lane begins: after what the tables hold. Tries until they answer.
-pub(crate) async fn store_marks(
-    store: &Store,
-    settings: &Settings,
-    board: &Board,
-) -> Vec<Identity> {
+/// Pause while another process restores.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Where the store lane begins or goes on: after what the tables hold. Tries until they answer.
+pub(crate) async fn store_standing(store: &Store, settings: &Settings, board: &Board) -> Standing {
     let mut patience = Patience::new(Name::Store, board, settings);
     loop {
-        match ask_marks(store).await {
-            Ok(marks) => {
+        match ask_standing(store).await {
+            Ok(standing) => {
                 board.goes_on(Name::Store);
-                return marks.into_iter().map(identity_of).collect();
+                return standing;
             }
             Err(error) => patience.failed(error.to_string()).await,
         }
     }
 }
 
-/// Where the budget lane begins. State that is ready knows; other state is restored from the tables, or
-/// to nothing without them. Tries until it is done.
-pub(crate) async fn budget_marks(
+/// Where the budget lane begins or goes on. State that stands knows; lost state is restored from the
+/// tables, or to nothing without them, by one process at a time. Tries until it is done.
+pub(crate) async fn budget_standing(
     budgets: &dyn Budgets,
     store: Option<&Store>,
     settings: &Settings,
     board: &Board,
-) -> Vec<Identity> {
+) -> Standing {
     let mut patience = Patience::new(Name::Budget, board, settings);
     loop {
         match begin(budgets, store).await {
-            Ok(marks) => {
+            Ok(Some(standing)) => {
                 board.goes_on(Name::Budget);
-                return marks;
+                return standing;
+            }
+            Ok(None) => {
+                let why = "another process restores the budget state";
+                board.waits(Name::Budget, why, settings.alarm_after);
+                tokio::time::sleep(WAIT).await;
             }
             Err(why) => patience.failed(why).await,
         }
     }
 }
 
-async fn begin(budgets: &dyn Budgets, store: Option<&Store>) -> Result<Vec<Identity>, String> {
-    if budgets.ready() {
-        let standing = budgets
-            .standing()
-            .await
-            .map_err(|error| error.to_string())?;
-        return Ok(standing.marks);
+/// `None`: to be asked again soon.
+async fn begin(budgets: &dyn Budgets, store: Option<&Store>) -> Result<Option<Standing>, String> {
+    let words = |error: budgets::Error| error.to_string();
+    match budgets.begin().await.map_err(words)? {
+        Beginning::Follow(standing) => return Ok(Some(standing)),
+        Beginning::Wait => return Ok(None),
+        Beginning::Rebuild => {}
     }
     let restored = match store {
         None => Restored::default(),
         Some(store) => ask_sums(store).await.map_err(|error| error.to_string())?,
     };
-    budgets
-        .restore(&restored)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(restored.standing.marks)
+    tracing::info!(
+        windows = restored.windows.len(),
+        "budget state is restored from the usage tables, then from the log after them"
+    );
+    match budgets.restore(&restored).await {
+        Ok(()) => Ok(Some(restored.standing)),
+        // It went again meanwhile, or another process was quicker.
+        Err(budgets::Error::Lost) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-async fn ask_marks(store: &Store) -> Result<Vec<(SourceId, Partition, Pseq)>, analytics::Error> {
+async fn ask_standing(store: &Store) -> Result<Standing, analytics::Error> {
     store.migrate().await?;
-    store.high_water().await
+    store.standing().await
 }
 
 async fn ask_sums(store: &Store) -> Result<Restored, analytics::Error> {
-    let marks = ask_marks(store).await?;
-    let sums = store.budget_sums(&marks).await?;
+    let standing = ask_standing(store).await?;
+    let sums = store.budget_sums(&standing.marks).await?;
     Ok(Restored {
         windows: windows(sums, now()),
-        standing: marks
-            .into_iter()
-            .map(identity_of)
-            .collect::<Vec<_>>()
-            .into(),
+        standing,
     })
-}
-
-fn identity_of((source_id, partition, pseq): (SourceId, Partition, Pseq)) -> Identity {
-    Identity {
-        source_id,
-        partition,
-        pseq,
-    }
 }
 
 /// The windows that can still be checked, or that late events may belong to. Where a window ends the

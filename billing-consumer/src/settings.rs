@@ -11,6 +11,8 @@ pub struct Settings {
     pub store_group: String,
     /// Most events of one settlement.
     pub budget_batch: usize,
+    /// Under load there is one settlement in this time, unless more than half of one waits.
+    pub budget_every: Duration,
     /// How often the budget lane's position is stored. It is a hint for trimming: where the lane begins
     /// is told by the budget state, so a late one costs nothing but a re-read.
     pub budget_commit_every: Duration,
@@ -32,6 +34,7 @@ impl Default for Settings {
             budget_group: "billing-budget".to_owned(),
             store_group: "billing-store".to_owned(),
             budget_batch: 8_192,
+            budget_every: Duration::from_millis(10),
             budget_commit_every: Duration::from_secs(1),
             store_batch: 20_000,
             store_every: Duration::from_millis(750),

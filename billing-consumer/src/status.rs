@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use budgets::Budgets;
-use journal::{Lag, Mark};
+use journal::{Dealt, Lag};
 use parking_lot::Mutex;
-use schemas::Micros;
+use schemas::{Identity, Micros};
 
 use crate::audit::{Agreement, Audit};
 use crate::dedupe::Gap;
@@ -62,8 +62,17 @@ pub struct LaneStatus {
     pub lag: Option<Lag>,
     /// End of the last call that was brought to the sink.
     pub last_event: Option<Micros>,
+    /// How old the last call in the sink is while the log has more; zero at its end. Unknown before the
+    /// first call.
+    pub behind: Option<Duration>,
     /// The last event per source that is in the sink.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<Identity>,
+    /// What the lane reads.
+    pub dealt: Dealt,
+    /// Times that the group's partitions were dealt anew.
+    pub reassigned: u64,
+    /// Times that the sink stood elsewhere than the lane thought.
+    pub fenced: u64,
 }
 
 /// Where the lanes write it down.
@@ -119,7 +128,7 @@ impl Board {
                 since
             }
         };
-        let waited = Duration::from_micros(now().0.saturating_sub(since.0).max(0).unsigned_abs());
+        let waited = self::since(since);
         if waited >= alarm_after && !entry.alarmed {
             entry.alarmed = true;
             tracing::error!(
@@ -172,6 +181,16 @@ impl Board {
 
     fn read(&self, lane: Name) -> (LaneStatus, Audit) {
         let entry = self.entry(lane).lock();
-        (entry.status.clone(), entry.audit.clone())
+        let mut status = entry.status.clone();
+        status.behind = match (status.lag, status.last_event) {
+            (Some(Lag::Bytes(0) | Lag::Records(0)), _) => Some(Duration::ZERO),
+            (_, Some(last)) => Some(since(last)),
+            (_, None) => None,
+        };
+        (status, entry.audit.clone())
     }
+}
+
+fn since(then: Micros) -> Duration {
+    Duration::from_micros(now().0.saturating_sub(then.0).max(0).unsigned_abs())
 }

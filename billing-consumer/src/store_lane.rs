@@ -1,7 +1,7 @@
 //! The lane that brings usage and cost into the tables. It waits while they are down, with its batch
 //! kept, and holds up nothing else.
 //!
-//! Per batch: dead letters, insert (rows, then marks), commit. The tables' keys are the events', so a
+//! Per batch: dead letters, insert (rows, marks, offsets), commit. The tables' keys are the events', so a
 //! batch that comes again changes no sum; what a crash after each step costs stands in
 //! [`crate::fail_point`].
 
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use analytics::{Batch, Store};
-use journal::{Mark, Record};
-use schemas::Micros;
+use journal::Record;
+use schemas::{Micros, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::audit::Audit;
 use crate::backoff::Patience;
 use crate::dead_letters::DeadLetters;
 use crate::fail_point::{Step, pass};
-use crate::intake::{Intake, Owner};
+use crate::intake::{Fill, Intake, Owner};
 use crate::rated::{Rated, rate};
 use crate::rows::rows;
 use crate::status::{Board, Name};
@@ -54,7 +54,7 @@ struct Pending {
 
 impl StoreLane {
     pub(crate) async fn run(self) {
-        let marks = rebuild::store_marks(&self.store, &self.settings, &self.board).await;
+        let standing = self.standing().await;
         let owner = Owner {
             lane: LANE,
             group: &self.settings.store_group,
@@ -62,7 +62,7 @@ impl StoreLane {
             board: &self.board,
             stop: &self.stop,
         };
-        let mut intake = Intake::open(owner, &*self.parts.log, &marks).await;
+        let mut intake = Intake::open(owner, &*self.parts.log, &standing).await;
         let mut pending = Pending::default();
         let mut last_insert: Option<Instant> = None;
         loop {
@@ -76,25 +76,34 @@ impl StoreLane {
                 .saturating_sub(pending.records.len());
             if room > 0 {
                 let wait = due_at.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
-                intake.fill(room, wait).await;
+                if intake.fill(room, wait).await == Fill::Reassigned {
+                    // Whoever reads these partitions now brings what waits here.
+                    pending.clear();
+                    intake.restart_after(&self.standing().await);
+                    continue;
+                }
                 self.take(&mut intake, &mut pending).await;
             }
-            let ending = intake.is_stopping() && intake.is_at_end();
+            let ending = intake.is_ending();
             let full = pending.records.len() >= self.settings.store_batch;
             let due = full || ending || due_at.is_some_and(|due| due <= Instant::now());
             if due && pending.since.is_some() {
                 last_insert = Some(Instant::now());
-                self.bring(&mut pending, intake.marks()).await;
+                self.bring(&mut pending, &mut intake).await;
             }
             if pending.since.is_none() && intake.commit().await {
                 pass(Step::AfterStoreCommit);
             }
-            let lag = intake.lag();
-            self.board.update(LANE, |status, _| status.lag = Some(lag));
+            intake.publish();
             if ending {
                 return;
             }
         }
+    }
+
+    /// What the tables hold.
+    async fn standing(&self) -> Standing {
+        rebuild::store_standing(&self.store, &self.settings, &self.board).await
     }
 
     /// Rates what was read, up to an event whose prices are not loaded yet.
@@ -124,7 +133,10 @@ impl StoreLane {
     }
 
     /// Brings the batch into the tables, however long it takes, and empties it.
-    async fn bring(&self, pending: &mut Pending, marks: Vec<Mark>) {
+    async fn bring(&self, pending: &mut Pending, intake: &mut Intake) {
+        for onward in intake.onward() {
+            pending.batch.read_to(onward.partition, onward.to);
+        }
         for (record, reason) in &pending.poison {
             self.bury(record, reason).await;
         }
@@ -132,10 +144,14 @@ impl StoreLane {
         let mut refused = 0;
         if !self.insert(&pending.batch).await {
             refused = self.single_out(&pending.records).await;
+            // A short cut only: the next batch brings it.
+        } else {
+            intake.applied();
         }
         pass(Step::AfterInsertBeforeCommit);
         self.board.goes_on(LANE);
         let audit = std::mem::take(&mut pending.audit);
+        let marks = intake.marks();
         self.board.update(LANE, |status, blocks| {
             blocks.merge(audit);
             status.events += pending.events - refused;
@@ -239,6 +255,7 @@ impl Pending {
 
     fn clear(&mut self) {
         self.batch.clear();
+        self.audit = Audit::default();
         self.records.clear();
         self.poison.clear();
         (self.events, self.unpriced) = (0, 0);

@@ -97,7 +97,7 @@ fn steps(
         for (at, body) in bodies.iter().enumerate() {
             fold.add(&identity(at), &*billed(body, catalog)?);
         }
-        black_box(fold.settlement());
+        black_box(fold.settlement(Vec::new()));
         Ok(())
     };
     row("decode, rate, fold (budget lane)", per_event(fold)?);

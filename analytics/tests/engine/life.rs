@@ -57,7 +57,7 @@ async fn a_killed_engine_loses_nothing_and_doubles_nothing() {
     assert_eq!(killed.len(), 5);
     assert!(!killed.contains(&world.supervisor.pid().unwrap()));
     let total = BATCHES * ROWS;
-    assert_eq!(world.store.high_water().await.unwrap()[0].2, Pseq(total));
+    assert_eq!(world.store.high_water().await.unwrap()[0].pseq, Pseq(total));
     let expected = format!("{total}\t{}", (1..=total).sum::<u64>());
     let sum = "SELECT count(), toInt64(sum(amount) * 1000000000) FROM cost_ledger FINAL";
     assert_eq!(world.ask(sum).await, expected);
@@ -80,7 +80,7 @@ async fn what_was_written_is_there_after_an_end_in_order() {
     let again =
         Supervisor::start(SupervisorOptions::new(addr), move || child(&path, addr)).unwrap();
     again.wait_ready(Duration::from_secs(60)).await.unwrap();
-    assert_eq!(world.store.high_water().await.unwrap()[0].2, Pseq(10));
+    assert_eq!(world.store.high_water().await.unwrap()[0].pseq, Pseq(10));
     let pid = again.pid().unwrap();
     drop(again);
     assert!(!lives(pid));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use analytics::{Batch, Dimension, Error, LogFilter, Span, Store};
 use schemas::{
-    AttoUsd, CacheKind, Identity, Micros, NanoUsd, Outcome, Partition, Pseq, RequestId, SourceId,
+    AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq, RequestId,
+    SourceId,
 };
 
 use crate::world::{World, batch, call, now};
@@ -57,13 +58,18 @@ async fn a_replay_changes_no_sum() {
     };
     assert_eq!(store.spend(Dimension::Team, none).await.unwrap(), []);
 
+    let mark = |pseq| Identity {
+        source_id: SourceId(1),
+        partition: Partition(0),
+        pseq: Pseq(pseq),
+    };
     let high_water = store.high_water().await.unwrap();
-    assert_eq!(high_water, [(SourceId(1), Partition(0), Pseq(100))]);
+    assert_eq!(high_water, [mark(100)]);
     let sums = store.budget_sums(&high_water).await.unwrap();
     let global = ("global".to_owned(), Micros(0), NanoUsd(sum));
     assert!(sums.contains(&global), "{sums:?}");
     assert_eq!(sums.len(), 4);
-    let half = [(SourceId(1), Partition(0), Pseq(50))];
+    let half = [mark(50)];
     let sums = store.budget_sums(&half).await.unwrap();
     assert!(sums.contains(&("global".to_owned(), Micros(0), NanoUsd((1..=50).sum()))));
     assert_eq!(store.budget_sums(&[]).await.unwrap(), []);
@@ -134,24 +140,32 @@ async fn rows_behind_a_hole_do_not_count() {
     store.insert(&half).await.unwrap();
     world.ask("TRUNCATE TABLE lane_marks").await;
     store.insert(&batch(1, 1..=5, ts)).await.unwrap();
+    let mark = |source_id, pseq| Identity {
+        source_id,
+        partition: Partition(0),
+        pseq: Pseq(pseq),
+    };
     let (one, two) = (SourceId(1), SourceId(2));
-    assert_eq!(
-        reached().await,
-        [(one, Partition(0), Pseq(7)), (two, Partition(0), Pseq(3))]
-    );
+    assert_eq!(reached().await, [mark(one, 7), mark(two, 3)]);
 
     store.insert(&whole).await.unwrap();
-    assert_eq!(reached().await[0], (one, Partition(0), Pseq(10)));
+    assert_eq!(reached().await[0], mark(one, 10));
     // A dead letter leaves no row and is no hole.
     let mut dead = Batch::new();
-    dead.passed(Identity {
-        source_id: two,
-        partition: Partition(0),
-        pseq: Pseq(4),
-    });
+    dead.passed(mark(two, 4));
     assert!(!dead.is_empty() && dead.rows() == 0);
     store.insert(&dead).await.unwrap();
-    assert_eq!(reached().await[1], (two, Partition(0), Pseq(4)));
+    assert_eq!(reached().await[1], mark(two, 4));
+    // Offsets only grow, whoever writes them last.
+    for next in [7, 9, 8] {
+        let mut read = Batch::new();
+        read.read_to(Partition(3), Offset(next));
+        assert!(!read.is_empty());
+        store.insert(&read).await.unwrap();
+    }
+    let standing = store.standing().await.unwrap();
+    assert_eq!(standing.next, [(Partition(3), Offset(9))]);
+    assert_eq!(standing.marks, reached().await);
     assert_eq!(
         world
             .ask("SELECT uniqExact(_partition_id) FROM cost_ledger")
@@ -288,7 +302,10 @@ async fn a_hundred_thousand_rows_go_in_at_once() {
         (1..=100_000).sum::<i64>()
     );
     let started = std::time::Instant::now();
-    assert_eq!(world.store.high_water().await.unwrap()[0].2, Pseq(100_000));
+    assert_eq!(
+        world.store.high_water().await.unwrap()[0].pseq,
+        Pseq(100_000)
+    );
     eprintln!("high water: {:?}", started.elapsed());
 }
 

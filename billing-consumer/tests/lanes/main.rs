@@ -1,10 +1,12 @@
 //! The lanes over a real log, real budget state and the real engine; killed at every step; and the
 //! protocol as a model.
 
+mod broker;
 mod budget;
 mod engine;
 mod gaps;
 mod kill;
 mod model;
+mod processes;
 mod store;
 mod world;

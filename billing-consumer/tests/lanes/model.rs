@@ -224,7 +224,7 @@ impl Model {
             fold.add(identity, billed);
             audit.billed(identity, billed.charge.amount);
         }
-        now(self.budgets.settle(&fold.settlement())).unwrap();
+        now(self.budgets.settle(&fold.settlement(Vec::new()))).unwrap();
         self.budget.audit.merge(audit);
         if crash != Crash::None {
             self.die();
@@ -251,9 +251,7 @@ impl Model {
             return self.die();
         }
         for mark in self.store.dedupe.marks() {
-            self.tables
-                .marks
-                .insert(mark.identity.partition, mark.identity.pseq.0);
+            self.tables.marks.insert(mark.partition, mark.pseq.0);
         }
         self.store.audit.merge(audit);
         if crash == Crash::After {

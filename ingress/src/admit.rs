@@ -8,10 +8,10 @@ use metering::{Bounds, Price, PriceKey, affordable_output_within, worst_case_wit
 use schemas::{Admitted, Attribution, Micros, NanoUsd, RequestId, Text};
 
 use crate::directory::Principal;
+use crate::endpoint::Output;
 use crate::models::Served;
 use crate::record::{Call, Opening, budget_refs, hold_expires};
-use crate::request::ChatRequest;
-use crate::usage::tokens_of_bytes;
+use crate::request::{ModelRequest, Units};
 use crate::{Error, Gateway};
 
 /// Tokens of an answer where neither client, deployment nor catalog bounds it. A cap is sent wherever a
@@ -51,7 +51,7 @@ pub struct Origin<'a> {
 pub async fn admit(
     gateway: &Arc<Gateway>,
     origin: Origin<'_>,
-    request: &ChatRequest,
+    request: &ModelRequest,
     served: &Served,
 ) -> Result<Admission, Error> {
     let Origin {
@@ -91,7 +91,7 @@ pub async fn admit(
         now.0
             .saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),
     );
-    let input_estimate = tokens_of_bytes(request.body.len() as u64).min(asked.input);
+    let input_estimate = request.input_estimate().min(asked.input);
     // As long from then as from now: the two clocks may differ.
     let lasts = hold_expires(now, deadline, gateway.config.budgets.hold).0 - now.0;
     let asked_at = |at: Micros| Reserve {
@@ -122,7 +122,9 @@ pub async fn admit(
     };
     // Only where the client left it open and money is checked: otherwise the request goes out as it came.
     let cap = match (request.output_cap, price) {
-        (None, Some(price)) if hard => Some(asked.affordable(price, granted.amount)),
+        (None, Some(price)) if hard && !asked.fixed => {
+            Some(asked.affordable(price, granted.amount))
+        }
         _ => None,
     };
     let output_cap = request.output_cap.or(cap);
@@ -174,7 +176,7 @@ fn fresh_id(now: Micros) -> RequestId {
 
 fn attribution(
     caller: &Principal,
-    request: &ChatRequest,
+    request: &ModelRequest,
     end_user: Option<Text>,
     tags: Vec<Text>,
 ) -> Attribution {
@@ -197,11 +199,12 @@ struct Asked {
     /// Rejected predicted tokens are billed as output, beside the cap.
     predicted: u64,
     choices: u32,
+    units: Units,
     fixed: bool,
 }
 
 impl Asked {
-    fn new(request: &ChatRequest, served: &Served, price: Option<&Price>) -> Self {
+    fn new(request: &ModelRequest, served: &Served, price: Option<&Price>) -> Self {
         let limits = &served.deployment.entry.limits;
         let known = |own: Option<u32>, catalog: Option<u64>| own.map(u64::from).or(catalog);
         let window = known(limits.max_input_tokens, price.and_then(Price::max_input));
@@ -214,23 +217,41 @@ impl Asked {
         Self {
             // A longer prompt than the window is refused by the provider, not billed.
             input: window.map_or(input, |window| input.min(window.max(1))),
-            output: request
-                .output_cap
-                .or(longest)
-                .unwrap_or(OUTPUT_DEFAULT)
-                .max(1),
+            output: match request.endpoint.output() {
+                Output::Text => request
+                    .output_cap
+                    .or(longest)
+                    .unwrap_or(OUTPUT_DEFAULT)
+                    .max(1),
+                Output::None => 0,
+                Output::AtMost(tokens) => tokens,
+                Output::PerCharacter(tokens) => tokens.saturating_mul(request.units.characters),
+            },
             predicted: if request.predicts { bytes } else { 0 },
             choices: request.choices,
-            fixed: request.output_cap.is_some(),
+            units: request.units,
+            fixed: request.output_cap.is_some() || request.endpoint.caps().is_empty(),
         }
     }
 
     fn bounds(&self, output: u64) -> Bounds<'static> {
-        Bounds::tokens(
-            self.input,
-            output.saturating_add(self.predicted),
-            self.choices,
-        )
+        let Units {
+            images,
+            seconds,
+            characters,
+            searches,
+        } = self.units;
+        Bounds {
+            images,
+            seconds,
+            characters,
+            searches,
+            ..Bounds::tokens(
+                self.input,
+                output.saturating_add(self.predicted),
+                self.choices,
+            )
+        }
     }
 
     /// What is wanted, and the least that makes sense.

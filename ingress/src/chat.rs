@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: the life of one call.
+//! The life of one call, to whichever endpoint.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -18,26 +18,32 @@ use schemas::{Outcome, Text};
 
 use crate::admit::{self, Admission, Origin};
 use crate::auth::authenticate;
+use crate::endpoint::Endpoint;
 use crate::headers::{self, List, Timing};
 use crate::models::{Group, Served};
 use crate::providers::{demo, openai};
 use crate::record::{Call, Closed, End, Settled};
 use crate::reply::Reply;
-use crate::request::ChatRequest;
+use crate::request::{ModelRequest, Units};
 use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
 use crate::{Error, Gateway, Worker, relay, stream};
 
-/// Answers one call.
-pub async fn complete<B>(worker: &Arc<Worker>, request: Request<B>) -> Response<Reply>
+/// Answers one call. `named` is the model that the path names.
+pub async fn complete<B>(
+    worker: &Arc<Worker>,
+    request: Request<B>,
+    endpoint: Endpoint,
+    named: Option<Text>,
+) -> Response<Reply>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let flight = InFlight::enter(&worker.gateway);
     let call_id = sent_id(request.headers());
-    match run(worker, request, flight).await {
+    match run(worker, request, flight, endpoint, named).await {
         Ok(response) => response,
         Err(error) => refuse(&worker.gateway, error, call_id),
     }
@@ -47,6 +53,8 @@ async fn run<B>(
     worker: &Arc<Worker>,
     request: Request<B>,
     flight: InFlight,
+    endpoint: Endpoint,
+    named: Option<Text>,
 ) -> Result<Response<Reply>, Error>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -56,13 +64,22 @@ where
     let (head, body) = request.into_parts();
     let caller = authenticate(gateway, &head.headers, now)?;
     let body = read(body, &head.headers, gateway.config.limits.body_bytes_max).await?;
-    let request = ChatRequest::parse(body)?;
+    let request = match head.headers.get(header::CONTENT_TYPE) {
+        Some(kind) if endpoint.is_form() => ModelRequest::parse_form(endpoint, body, kind, named)?,
+        _ => ModelRequest::parse(endpoint, body, named)?,
+    };
     caller.may_use(&request.model)?;
     let (group, served) = gateway.models.load().choose(&request.model)?;
     if let Dialect::Unsupported(reason) = served.deployment.entry.dialect {
         return Err(Error::Unsupported {
             model: request.model.to_string(),
             reason,
+        });
+    }
+    if served.target.is_none() && endpoint != Endpoint::Chat {
+        return Err(Error::Unsupported {
+            model: request.model.to_string(),
+            reason: "the built-in model answers chat only",
         });
     }
     let timeout = timeout(&head.headers, &request, &served)?;
@@ -78,6 +95,9 @@ where
     let Admission { call, cap } = admit::admit(gateway, origin, &request, &served).await?;
     let mut exchange = Exchange {
         worker: worker.clone(),
+        endpoint,
+        units: request.units,
+        speech_estimate: request.speech_estimate(),
         call,
         group,
         served,
@@ -119,6 +139,11 @@ where
 /// An admitted call on its way.
 pub struct Exchange {
     worker: Arc<Worker>,
+    pub endpoint: Endpoint,
+    /// What was asked for that is not counted in tokens.
+    pub units: Units,
+    /// Seconds of speech that were sent, at a guess.
+    pub speech_estimate: u64,
     pub call: Call,
     group: Arc<Group>,
     served: Arc<Served>,
@@ -132,7 +157,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    async fn look_up(&self, request: &ChatRequest) -> Option<Found> {
+    async fn look_up(&self, request: &ModelRequest) -> Option<Found> {
+        if self.endpoint != Endpoint::Chat {
+            return None;
+        }
         let cache = self.worker.gateway.cache.as_ref()?;
         let controls = request
             .cache_at
@@ -157,10 +185,12 @@ impl Exchange {
 
     async fn dispatch(
         &mut self,
-        request: &ChatRequest,
+        request: &ModelRequest,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let body = openai::body(request, &self.served, self.cap);
+        let served = self.served.clone();
+        let target = served.target(self.endpoint, request.form.as_ref())?;
+        let body = openai::body(request, &served, self.cap);
         let deployment = &self.served.deployment;
         deployment.metrics.requests.fetch_add(1, Relaxed);
         self.dispatched = Instant::now();
@@ -170,12 +200,12 @@ impl Exchange {
             .overhead
             .observe(self.dispatched - self.call.started());
         self.call.dispatched();
-        let answer = match &self.served.target {
+        let answer = match target {
             None => Ok(demo::answer(&body, deadline.into())),
             Some(target) => {
                 self.worker
                     .upstream
-                    .call(target, deployment, body, deadline.into())
+                    .call(&target, deployment, body, deadline.into())
                     .await
             }
         };
@@ -420,7 +450,11 @@ fn tags(headers: &HeaderMap) -> Vec<Text> {
 }
 
 /// The deployment's limit, or less where the client says so.
-fn timeout(headers: &HeaderMap, request: &ChatRequest, served: &Served) -> Result<Duration, Error> {
+fn timeout(
+    headers: &HeaderMap,
+    request: &ModelRequest,
+    served: &Served,
+) -> Result<Duration, Error> {
     let timeouts = &served.deployment.entry.timeouts;
     let (limit, name) = if request.stream {
         (timeouts.total_stream, "x-litellm-stream-timeout")

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use schemas::{KeyHash, Micros};
 use serde::Serialize;
 
+use crate::endpoint::Endpoint;
 use crate::upstream::UpstreamError;
 
 /// Errors of the ingress.
@@ -241,6 +242,20 @@ impl Error {
         frame.extend_from_slice(&envelope);
         frame.extend_from_slice(b"\n\n");
         frame.into()
+    }
+
+    /// The same for an endpoint whose streams are named events: `error` is one of them.
+    #[must_use]
+    pub fn frame_for(&self, endpoint: Endpoint) -> Bytes {
+        if endpoint.ends_with_done() {
+            return self.frame();
+        }
+        let (status, kind, param) = self.parts();
+        let event = serde_json::json!({
+            "type": "error", "code": kind, "message": self.to_string(), "param": param,
+            "status": status.as_u16(),
+        });
+        format!("event: error\ndata: {event}\n\n").into()
     }
 
     fn headers(&self, into: &mut http::HeaderMap) {

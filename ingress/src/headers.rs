@@ -145,6 +145,11 @@ pub fn content_type(into: &mut List, kind: &'static str) {
     into.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
 }
 
+/// As the provider said.
+pub fn content_type_of(into: &mut List, kind: HeaderValue) {
+    into.insert(header::CONTENT_TYPE, kind);
+}
+
 /// A stream is not for caches between us and the client.
 pub fn no_cache(into: &mut List) {
     into.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -55,6 +55,12 @@ pub struct Keys {
     pub content: Key,
     pub role: Key,
     pub tool_calls: Key,
+    pub kind: Key,
+    pub seconds: Key,
+    pub duration: Key,
+    pub search_units: Key,
+    pub b64_json: Key,
+    pub url: Key,
 }
 
 /// Made when first needed, for all threads.
@@ -67,6 +73,12 @@ pub static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
     content: Key::new("\"content\""),
     role: Key::new("\"role\""),
     tool_calls: Key::new("\"tool_calls\""),
+    kind: Key::new("\"type\""),
+    seconds: Key::new("\"seconds\""),
+    duration: Key::new("\"duration\""),
+    search_units: Key::new("\"search_units\""),
+    b64_json: Key::new("\"b64_json\""),
+    url: Key::new("\"url\""),
 });
 
 /// Where the value of the key that ends at `key_end` begins; `None` when no colon follows.
@@ -104,11 +116,17 @@ pub fn text_at(data: &[u8], at: usize) -> Option<&str> {
 /// The number that begins at `at`, `None` if it is not whole, and where it ends.
 #[must_use]
 pub fn integer_at(data: &[u8], at: usize) -> (Option<i64>, usize) {
+    let text = number_at(data, at);
+    (text.parse().ok(), at + text.len())
+}
+
+/// The text of the number that begins at `at`.
+#[must_use]
+pub fn number_at(data: &[u8], at: usize) -> &str {
     let rest = data.get(at..).unwrap_or_default();
     let of_number = |b: &&u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
     let end = rest.iter().take_while(of_number).count();
-    let text = std::str::from_utf8(&rest[..end]).unwrap_or_default();
-    (text.parse().ok(), at + end)
+    std::str::from_utf8(&rest[..end]).unwrap_or_default()
 }
 
 /// Whether the list that begins at `at` is empty.

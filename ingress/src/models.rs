@@ -1,5 +1,6 @@
 //! Which deployments stand behind a name, and `GET /v1/models`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +14,10 @@ use schemas::Text;
 use serde_json::{Value, json};
 
 use crate::auth::authenticate;
+use crate::endpoint::Endpoint;
 use crate::metrics::DeploymentMetrics;
 use crate::upstream::Peer;
 use crate::{Error, Gateway};
-
-/// The chat endpoint below a provider's base.
-const CHAT_PATH: &str = "/chat/completions";
 
 /// One deployment, with everything that does not change from call to call made ready.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub struct Served {
     pub upstream_model: Text,
     /// The name that the price catalog knows.
     pub priced_as: Text,
-    /// None for a model that answers in this process.
+    /// Of chat, made ready; none for a model that answers in this process.
     pub target: Option<Target>,
 }
 
@@ -55,6 +54,8 @@ pub struct Target {
     pub head: Bytes,
     /// The whole URL.
     pub url: reqwest::Url,
+    /// Content type of a body that is not JSON.
+    pub form: Option<HeaderValue>,
 }
 
 /// Deployments that share a name.
@@ -314,7 +315,12 @@ impl Served {
         let entry = &deployment.entry;
         let target = match entry.dialect {
             Dialect::Demo | Dialect::Unsupported(_) => None,
-            Dialect::OpenAi | Dialect::Azure => Some(Target::new(&deployment, upstream_model)?),
+            Dialect::OpenAi | Dialect::Azure => Some(Target::new(
+                &deployment,
+                upstream_model,
+                Endpoint::Chat,
+                None,
+            )?),
         };
         let priced_as = entry.base_model.as_deref().unwrap_or(upstream_model).into();
         Ok(Self {
@@ -326,6 +332,25 @@ impl Served {
     }
 }
 
+impl Served {
+    /// Where a call of an endpoint is sent; none for a model that answers in this process.
+    ///
+    /// # Errors
+    /// An address that cannot be made of the model's name.
+    pub fn target(
+        &self,
+        endpoint: Endpoint,
+        form: Option<&HeaderValue>,
+    ) -> Result<Option<Cow<'_, Target>>, Error> {
+        match &self.target {
+            None => Ok(None),
+            Some(target) if endpoint == Endpoint::Chat => Ok(Some(Cow::Borrowed(target))),
+            Some(_) => Target::new(&self.deployment, &self.upstream_model, endpoint, form)
+                .map(|target| Some(Cow::Owned(target))),
+        }
+    }
+}
+
 fn no_url(entry: &ModelEntry) -> Error {
     Error::Internal(format!(
         "model {}: its api_base is not an HTTP URL",
@@ -334,9 +359,15 @@ fn no_url(entry: &ModelEntry) -> Error {
 }
 
 impl Target {
-    fn new(deployment: &Deployment, upstream_model: &str) -> Result<Self, Error> {
+    /// `form` is the content type of a body that is not JSON.
+    fn new(
+        deployment: &Deployment,
+        upstream_model: &str,
+        endpoint: Endpoint,
+        form: Option<&HeaderValue>,
+    ) -> Result<Self, Error> {
         let entry = &deployment.entry;
-        let url = reqwest::Url::parse(&entry.url(CHAT_PATH, upstream_model))
+        let url = reqwest::Url::parse(&entry.url(endpoint.path(), upstream_model))
             .map_err(|_| no_url(entry))?;
         let mut head = BytesMut::new();
         head.extend_from_slice(b"POST ");
@@ -348,6 +379,10 @@ impl Target {
         }
         head.extend_from_slice(b" HTTP/1.1\r\n");
         for (name, value) in &deployment.headers {
+            let value = match form {
+                Some(form) if name == header::CONTENT_TYPE => form,
+                _ => value,
+            };
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 head.extend_from_slice(part);
             }
@@ -356,6 +391,7 @@ impl Target {
         Ok(Self {
             head: head.freeze(),
             url,
+            form: form.cloned(),
         })
     }
 }

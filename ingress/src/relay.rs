@@ -17,7 +17,7 @@ use crate::record::End;
 use crate::reply::Reply;
 use crate::semantic_cache::Complete;
 use crate::upstream::{Answer, UpstreamError};
-use crate::usage::{Reading, tokens_of_bytes};
+use crate::usage::{Reading, by_units, tokens_of_bytes};
 
 /// The largest plain answer that is read. Images in an answer are megabytes; nothing is this large.
 const ANSWER_MAX: usize = 64 << 20;
@@ -76,13 +76,15 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
     };
     let answered = Instant::now();
     exchange.call.first_byte();
+    let kind = answer.fields.get("content-type").cloned();
+    let json = kind
+        .as_ref()
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let told = match Told::read(&body) {
         Some(told) => told,
+        // Sound, and transcriptions as plain text or subtitles.
+        None if exchange.endpoint.may_answer_text() && !json => Told::default(),
         None => {
-            let json = answer
-                .fields
-                .get("content-type")
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
             // Broken JSON was an answer once; anything else never came from a model.
             let reading = if json {
                 exchange.call.estimate(tokens_of_bytes(body.len() as u64))
@@ -99,8 +101,17 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
         service_tier,
         finish,
     } = told;
+    let by_units = || {
+        by_units(
+            exchange.endpoint,
+            exchange.units,
+            exchange.speech_estimate,
+            &body,
+        )
+    };
+    let reading = usage.or_else(by_units);
     let reading =
-        usage.unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(body.len() as u64)));
+        reading.unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(body.len() as u64)));
     let complete = exchange.ticket.is_some() && finish.as_deref() == Some("stop");
     let tokens = (
         reading.meters.input_tokens(),
@@ -131,7 +142,12 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
     };
     *response.headers_mut() = exchange.head(&answer.fields, timing, |into| {
         headers::cost(into, &exchange.call, &settled);
-        headers::content_type(into, "application/json");
+        match kind {
+            Some(kind) if exchange.endpoint.may_answer_text() => {
+                headers::content_type_of(into, kind);
+            }
+            _ => headers::content_type(into, "application/json"),
+        }
     });
     Ok(response)
 }

@@ -1,31 +1,47 @@
-//! What the gateway needs to know of a chat request, read in one pass over the body. Never builds a
+//! What the gateway needs to know of a request to a model, read in one pass over the body. Never builds a
 //! JSON tree, never judges fields that it does not use: those reach the provider untouched.
 
 use std::ops::Range;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use memchr::memmem;
 use schemas::Text;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::Error;
+use crate::endpoint::Endpoint;
+use crate::usage::tokens_of_bytes;
+use crate::{Error, form};
 
-/// A chat request, with the places in the body where it may have to be edited.
+/// The lowest rate at which speech is stored, bytes a second: Opus at 6 kbit/s.
+const SPEECH_BYTES_MIN: u64 = 750;
+/// The usual one: 64 kbit/s.
+const SPEECH_BYTES: u64 = 8_000;
+/// Tokens of a second of speech. <https://platform.openai.com/docs/guides/realtime-costs>
+const SPEECH_TOKENS: u64 = 10;
+/// Documents that one search of a reranker covers. <https://cohere.com/pricing>
+const DOCUMENTS_PER_SEARCH: u64 = 100;
+
+/// A request to a model, with the places in the body where it may have to be edited.
 #[derive(Debug)]
-pub struct ChatRequest {
+pub struct ModelRequest {
+    pub endpoint: Endpoint,
     pub body: Bytes,
     pub model: Text,
-    /// The value of `model`, quotes included.
-    pub model_at: Range<usize>,
+    /// The value of `model`, quotes included; none when the path named the model.
+    pub model_at: Option<Range<usize>>,
+    /// Content type of a body that is a form.
+    pub form: Option<HeaderValue>,
+    pub units: Units,
     pub stream: bool,
     /// The client asked for usage on its stream.
     pub include_usage: bool,
     /// Value of `stream_options`, if it stands in the body.
     pub stream_options_at: Option<Range<usize>>,
-    /// The larger of `max_tokens` and `max_completion_tokens`.
+    /// The largest of [`Endpoint::caps`].
     pub output_cap: Option<u64>,
-    /// Values of `max_completion_tokens` and `max_tokens` that are `null`.
+    /// Values of them that are `null`, in their order.
     pub null_caps: [Option<Range<usize>>; 2],
     /// `n`, at least 1.
     pub choices: u32,
@@ -49,6 +65,15 @@ pub struct ChatRequest {
 pub struct Attachments {
     pub images: u64,
     pub files: u64,
+}
+
+/// What a request can use at most on meters that are not tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Units {
+    pub images: u64,
+    pub seconds: u64,
+    pub characters: u64,
+    pub searches: u64,
 }
 
 /// A field as it stands in the body; a `null` is told apart from an absent field.
@@ -75,6 +100,14 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     messages: Field<'a>,
     #[serde(borrow, default)]
+    prompt: Field<'a>,
+    #[serde(borrow, default)]
+    input: Field<'a>,
+    #[serde(borrow, default)]
+    query: Field<'a>,
+    #[serde(borrow, default)]
+    documents: Field<'a>,
+    #[serde(borrow, default)]
     stream: Field<'a>,
     #[serde(borrow, default)]
     stream_options: Field<'a>,
@@ -83,7 +116,11 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     max_completion_tokens: Field<'a>,
     #[serde(borrow, default)]
+    max_output_tokens: Field<'a>,
+    #[serde(borrow, default)]
     n: Field<'a>,
+    #[serde(borrow, default)]
+    best_of: Field<'a>,
     #[serde(borrow, default)]
     user: Field<'a>,
     #[serde(borrow, default)]
@@ -92,6 +129,22 @@ struct Fields<'a> {
     prediction: Field<'a>,
     #[serde(borrow, default)]
     cache: Field<'a>,
+}
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Field<'a> {
+        match name {
+            "messages" => self.messages,
+            "prompt" => self.prompt,
+            "input" => self.input,
+            "query" => self.query,
+            "documents" => self.documents,
+            "max_tokens" => self.max_tokens,
+            "max_completion_tokens" => self.max_completion_tokens,
+            "max_output_tokens" => self.max_output_tokens,
+            _ => Field(None),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,17 +176,20 @@ fn wrong_type(param: &str, wanted: &str, got: &str) -> Error {
     )
 }
 
-impl ChatRequest {
-    /// Reads a body.
+impl ModelRequest {
+    /// Reads a body. `named` is the model that the path names.
     ///
     /// # Errors
     /// [`Error::BadRequest`] names the field, or the line and column of malformed JSON.
-    pub fn parse(body: Bytes) -> Result<Self, Error> {
+    pub fn parse(endpoint: Endpoint, body: Bytes, named: Option<Text>) -> Result<Self, Error> {
         if body.is_empty() {
+            let members = std::iter::once(&"model").chain(endpoint.required());
+            let members: Vec<String> = members.map(|name| format!("'{name}'")).collect();
             return Err(Error::BadRequest {
-                message:
-                    "the request body is empty: expected a JSON object with 'model' and 'messages'"
-                        .to_owned(),
+                message: format!(
+                    "the request body is empty: expected a JSON object with {}",
+                    members.join(" and ")
+                ),
                 param: None,
             });
         }
@@ -153,43 +209,33 @@ impl ChatRequest {
             let start = raw.as_ptr() as usize - body.as_ptr() as usize;
             start..start + raw.len()
         };
-        let model_text = fields
-            .model
-            .text()
-            .ok_or_else(|| bad("model", "missing required parameter: 'model'".to_owned()))?;
-        let model: String = serde_json::from_str(model_text)
-            .map_err(|_| wrong_type("model", "a string", model_text))?;
+        let model = match (fields.model.text(), named) {
+            // Azure's form: what the body says is not looked at there either.
+            (_, Some(named)) => named,
+            (Some(text), None) => serde_json::from_str::<String>(text)
+                .map_err(|_| wrong_type("model", "a string", text))?
+                .into(),
+            (None, None) => return Err(missing("model")),
+        };
         if model.is_empty() {
             return Err(bad("model", "'model' is empty".to_owned()));
         }
-        let messages = fields.messages.text().ok_or_else(|| {
-            bad(
-                "messages",
-                "missing required parameter: 'messages'".to_owned(),
-            )
-        })?;
-        if !messages.starts_with('[') {
-            return Err(wrong_type("messages", "an array of objects", messages));
+        for name in endpoint.required() {
+            let text = fields.get(name).text().ok_or_else(|| missing(name))?;
+            if matches!(*name, "messages" | "documents") && !text.starts_with('[') {
+                return Err(wrong_type(name, "an array of objects", text));
+            }
         }
         let metadata = fields.metadata.text().filter(|text| text.starts_with('{'));
         let (tags, tags_at) = metadata.map_or((Vec::new(), None), tags);
-        let caps = [
-            ("max_completion_tokens", fields.max_completion_tokens),
-            ("max_tokens", fields.max_tokens),
-        ];
         let mut output_cap = None;
-        for (name, field) in caps {
+        let mut null_caps = [None, None];
+        for (name, null) in endpoint.caps().iter().zip(&mut null_caps) {
+            let field = fields.get(name);
             output_cap = output_cap.max(count(name, field)?);
+            *null = field.0.map(RawValue::get).filter(|t| *t == "null").map(at);
         }
-        let null_caps =
-            caps.map(|(_, field)| field.0.map(RawValue::get).filter(|t| *t == "null").map(&at));
-        let choices = match count("n", fields.n)? {
-            None => 1,
-            Some(n) => u32::try_from(n)
-                .ok()
-                .filter(|n| (1..=128).contains(n))
-                .ok_or_else(|| bad("n", format!("'n' must be from 1 to 128, got {n}")))?,
-        };
+        let choices = choices("n", fields.n)?.max(choices("best_of", fields.best_of)?);
         let end_user = match fields.user.text() {
             None => None,
             Some(text) => Some(
@@ -198,9 +244,15 @@ impl ChatRequest {
                     .into(),
             ),
         };
+        let content = match endpoint {
+            Endpoint::Responses => fields.input,
+            _ => fields.messages,
+        };
         Ok(Self {
-            model: model.into(),
-            model_at: at(model_text),
+            units: Units::of(endpoint, &fields, choices)?,
+            model,
+            model_at: fields.model.0.map(|raw| at(raw.get())),
+            form: None,
             stream: flag("stream", fields.stream)?,
             include_usage: include_usage(fields.stream_options)?,
             stream_options_at: fields.stream_options.0.map(|raw| at(raw.get())),
@@ -215,11 +267,127 @@ impl ChatRequest {
                 .map(&at)
                 .collect(),
             cache_at: fields.cache.text().map(&at),
-            attachments: attachments(messages.as_bytes()),
+            attachments: attachments(content.text().unwrap_or_default().as_bytes()),
             predicts: fields.prediction.text().is_some(),
             first_member: brace + 1,
+            endpoint,
             body,
         })
+    }
+
+    /// Reads a form. `named` is the model that the path names.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] names the field.
+    pub fn parse_form(
+        endpoint: Endpoint,
+        body: Bytes,
+        content_type: &HeaderValue,
+        named: Option<Text>,
+    ) -> Result<Self, Error> {
+        let boundary = content_type.to_str().ok().and_then(form::boundary);
+        let boundary = boundary.ok_or_else(|| Error::BadRequest {
+            message: "expected a form: content-type multipart/form-data with its boundary"
+                .to_owned(),
+            param: None,
+        })?;
+        let parts = form::parts(&body, boundary).map_err(|why| Error::BadRequest {
+            message: format!("the form in the request body is broken: {why}"),
+            param: None,
+        })?;
+        let find = |name: &str| parts.iter().find(|part| part.name == name);
+        let text = |name: &str| {
+            let value = body.get(find(name)?.value.clone())?;
+            std::str::from_utf8(value).ok().map(str::trim)
+        };
+        let model = match named {
+            Some(named) => named,
+            None => text("model")
+                .filter(|model| !model.is_empty())
+                .ok_or_else(|| missing("model"))?
+                .into(),
+        };
+        let file = find("file").ok_or_else(|| missing("file"))?;
+        Ok(Self {
+            units: Units {
+                seconds: (file.value.len() as u64).div_ceil(SPEECH_BYTES_MIN),
+                ..Units::default()
+            },
+            model,
+            model_at: find("model").map(|part| part.value.clone()),
+            form: Some(content_type.clone()),
+            stream: text("stream") == Some("true"),
+            include_usage: false,
+            stream_options_at: None,
+            output_cap: None,
+            null_caps: [None, None],
+            choices: 1,
+            end_user: text("user").filter(|user| !user.is_empty()).map(Text::from),
+            tags: Vec::new(),
+            ours: Vec::new(),
+            cache_at: None,
+            attachments: Attachments::default(),
+            predicts: false,
+            first_member: 0,
+            endpoint,
+            body: body.clone(),
+        })
+    }
+}
+
+impl ModelRequest {
+    /// Tokens that the input probably has.
+    #[must_use]
+    pub fn input_estimate(&self) -> u64 {
+        if self.form.is_some() {
+            return self.speech_estimate() * SPEECH_TOKENS;
+        }
+        tokens_of_bytes(self.body.len() as u64)
+    }
+
+    /// Seconds that the speech of a form probably has.
+    #[must_use]
+    pub fn speech_estimate(&self) -> u64 {
+        self.units.seconds * SPEECH_BYTES_MIN / SPEECH_BYTES
+    }
+}
+
+impl Units {
+    fn of(endpoint: Endpoint, fields: &Fields<'_>, choices: u32) -> Result<Self, Error> {
+        let mut units = Self::default();
+        match endpoint {
+            Endpoint::Images => units.images = u64::from(choices),
+            Endpoint::Speech => {
+                let text = fields.input.text().unwrap_or_default();
+                let input: String = serde_json::from_str(text)
+                    .map_err(|_| wrong_type("input", "a string", text))?;
+                units.characters = input.chars().count() as u64;
+            }
+            Endpoint::Rerank => {
+                let text = fields.documents.text().unwrap_or_default();
+                let documents: Vec<&RawValue> = serde_json::from_str(text)
+                    .map_err(|_| wrong_type("documents", "an array", text))?;
+                units.searches = (documents.len() as u64)
+                    .div_ceil(DOCUMENTS_PER_SEARCH)
+                    .max(1);
+            }
+            _ => {}
+        }
+        Ok(units)
+    }
+}
+
+fn missing(name: &str) -> Error {
+    bad(name, format!("missing required parameter: '{name}'"))
+}
+
+fn choices(name: &str, field: Field<'_>) -> Result<u32, Error> {
+    match count(name, field)? {
+        None => Ok(1),
+        Some(n) => u32::try_from(n)
+            .ok()
+            .filter(|n| (1..=128).contains(n))
+            .ok_or_else(|| bad(name, format!("'{name}' must be from 1 to 128, got {n}"))),
     }
 }
 
@@ -256,7 +424,9 @@ fn count(name: &str, field: Field<'_>) -> Result<Option<u64>, Error> {
         return Ok(None);
     };
     match text.parse() {
-        Ok(0) if name != "n" => Err(bad(name, format!("'{name}' must be at least 1"))),
+        Ok(0) if !matches!(name, "n" | "best_of") => {
+            Err(bad(name, format!("'{name}' must be at least 1")))
+        }
         Ok(number) => Ok(Some(number)),
         Err(_) => Err(wrong_type(name, "a positive integer", text)),
     }
@@ -303,8 +473,12 @@ fn attachments(messages: &[u8]) -> Attachments {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<ChatRequest, Error> {
-        ChatRequest::parse(Bytes::copy_from_slice(text.as_bytes()))
+    fn parse(text: &str) -> Result<ModelRequest, Error> {
+        ModelRequest::parse(
+            Endpoint::Chat,
+            Bytes::copy_from_slice(text.as_bytes()),
+            None,
+        )
     }
 
     #[test]
@@ -314,7 +488,7 @@ mod tests {
             "user":"eve", "metadata":{"tags":["a","b"],"k":"v"}, "cache":{"ttl":1}}"#;
         let request = parse(text).unwrap();
         assert_eq!(&*request.model, "gpt-4o");
-        assert_eq!(&text[request.model_at.clone()], "\"gpt-4o\"");
+        assert_eq!(&text[request.model_at.clone().unwrap()], "\"gpt-4o\"");
         assert!(request.stream && request.include_usage);
         assert_eq!((request.output_cap, request.choices), (Some(7), 2));
         assert_eq!(&text[request.null_caps[0].clone().unwrap()], "null");

@@ -5,29 +5,33 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get};
+use axum::response::IntoResponse;
+use axum::routing::get;
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tower_service::Service as _;
 
+use crate::endpoint::Endpoint;
 use crate::reply::Reply;
 use crate::{Error, Gateway, Worker, chat, health, management, models, spend};
 
 /// Management bodies are small.
 const MANAGEMENT_BODY_MAX: usize = 4 << 20;
 
-/// Paths of the chat endpoint.
-const CHAT: [&str; 2] = ["/v1/chat/completions", "/chat/completions"];
-
-/// Answers a request: a chat call at once, anything else by its route. What axum's routing costs is little,
+/// Answers a request: a call to a model at once, anything else by its route. What axum's routing costs is little,
 /// but a third of what a call costs beside it.
 pub async fn answer(
     worker: Arc<Worker>,
     mut routes: Router,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
-    if request.method() == Method::POST && CHAT.contains(&request.uri().path()) {
-        return Ok(chat::complete(&worker, request).await);
+    if let Some((endpoint, model)) = Endpoint::of(request.uri().path()) {
+        if request.method() != Method::POST {
+            return Ok(Error::NotPost.into_response().map(Reply::Routed));
+        }
+        let model = model.map(|model| percent_decode_str(model).decode_utf8_lossy().into());
+        return Ok(chat::complete(&worker, request, endpoint, model).await);
     }
     let response = Box::pin(routes.call(request)).await?;
     Ok(response.map(Reply::Routed))
@@ -36,8 +40,6 @@ pub async fn answer(
 /// The routes beside it.
 pub fn routes(gateway: &Arc<Gateway>) -> Router {
     let rest: Router<Arc<Gateway>> = Router::new()
-        .route(CHAT[0], any(only_post))
-        .route(CHAT[1], any(only_post))
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/health/liveliness", get(health::alive))
@@ -49,10 +51,6 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
         .layer(DefaultBodyLimit::max(MANAGEMENT_BODY_MAX))
         .fallback(unknown);
     rest.with_state(gateway.clone())
-}
-
-async fn only_post() -> Error {
-    Error::NotPost
 }
 
 async fn unknown(uri: Uri) -> Error {

@@ -42,7 +42,11 @@ const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Response<Reply> {
     exchange.call.first_byte();
     let answered = Instant::now();
-    let scanner = Scanner::new(&exchange.call.usage().model_requested, show_usage);
+    let scanner = Scanner::new(
+        exchange.endpoint,
+        &exchange.call.usage().model_requested,
+        show_usage,
+    );
     let timing = Timing {
         started: exchange.call.started(),
         dispatched: exchange.dispatched,
@@ -108,7 +112,7 @@ impl Relay {
                     let last = match ready!(Pin::new(recorded).poll(cx)) {
                         Ok(()) => std::mem::take(last),
                         // The client must not take an unbilled answer for a complete one.
-                        Err(error) => Error::from(error).frame(),
+                        Err(error) => Error::from(error).frame_for(self.exchange.endpoint),
                     };
                     self.let_go();
                     self.stage = Stage::Last(last);
@@ -214,7 +218,8 @@ impl Relay {
             let error = openai::error(http::StatusCode::BAD_GATEWAY, None, b"{}");
             let end = End::failed(&Error::Provider(Box::new(error)), reading);
             self.exchange.failed();
-            self.close(end, DONE, None);
+            let last = self.last();
+            self.close(end, last, None);
             return;
         }
         let (finish, tier) = (seen.finish.take(), seen.service_tier.take());
@@ -236,7 +241,17 @@ impl Relay {
                 at: self.exchange.call.usage().admitted_at,
             })
         });
-        self.close(End::ok(reading, finish, tier), DONE, complete);
+        let last = self.last();
+        self.close(End::ok(reading, finish, tier), last, complete);
+    }
+
+    /// The frame that says that the answer is complete.
+    fn last(&mut self) -> Bytes {
+        if self.exchange.endpoint.ends_with_done() {
+            DONE
+        } else {
+            self.scanner.seen.last.take().unwrap_or_default()
+        }
     }
 
     /// The answer broke off: one error frame, and a bill for what had come.
@@ -252,7 +267,7 @@ impl Relay {
         let last = if self.scanner.seen.failed {
             Bytes::new()
         } else {
-            error.frame()
+            error.frame_for(self.exchange.endpoint)
         };
         self.close(End::failed(&error, reading), last, None);
     }
@@ -262,7 +277,7 @@ impl Relay {
             Ok(closed) => closed,
             Err(error) => {
                 tracing::error!("a stream could not be recorded: {error}");
-                self.stage = Stage::Last(error.frame());
+                self.stage = Stage::Last(error.frame_for(self.exchange.endpoint));
                 return;
             }
         };

@@ -166,9 +166,13 @@ impl Upstream {
             .reqwest
             .get_or_try_init(|| std::future::ready(self.client()))
             .await?;
+        let mut headers = deployment.headers.clone();
+        if let Some(form) = &target.form {
+            headers.insert(http::header::CONTENT_TYPE, form.clone());
+        }
         let response = client
             .post(target.url.clone())
-            .headers(deployment.headers.clone())
+            .headers(headers)
             .body(body)
             .send()
             .await

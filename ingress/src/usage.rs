@@ -1,10 +1,15 @@
-//! From a provider's usage object to disjoint meters, and the estimate where there is none.
+//! From a provider's usage object to disjoint meters, and the estimate where there is none. What is not
+//! counted in tokens: [`units`].
 //!
 //! OpenAI counts cached and audio tokens inside `prompt_tokens`, reasoning and audio inside
 //! `completion_tokens`. Field names: <https://platform.openai.com/docs/api-reference/chat/object>,
 //! DeepSeek: <https://api-docs.deepseek.com/api/create-chat-completion>.
 
+mod units;
+
 use schemas::{Meter, Meters};
+
+pub use units::by_units;
 
 use crate::json;
 
@@ -71,8 +76,12 @@ impl Counts {
                     match data.get(at)? {
                         b'{' if depth == 1 => {
                             part = match name {
-                                b"prompt_tokens_details" => Part::Prompt,
-                                b"completion_tokens_details" => Part::Completion,
+                                b"prompt_tokens_details"
+                                | b"input_tokens_details"
+                                | b"input_token_details" => Part::Prompt,
+                                b"completion_tokens_details" | b"output_tokens_details" => {
+                                    Part::Completion
+                                }
                                 _ => Part::Other,
                             };
                         }
@@ -114,8 +123,9 @@ impl Counts {
 
     fn book(&mut self, part: Part, name: &[u8], count: Option<i64>, cache_hit: &mut Option<i64>) {
         let place = match (part, name) {
-            (Part::Whole, b"prompt_tokens") => &mut self.prompt,
-            (Part::Whole, b"completion_tokens") => &mut self.completion,
+            // The second names are those of responses, images and transcriptions.
+            (Part::Whole, b"prompt_tokens" | b"input_tokens") => &mut self.prompt,
+            (Part::Whole, b"completion_tokens" | b"output_tokens") => &mut self.completion,
             (Part::Whole, b"total_tokens") => &mut self.total,
             // DeepSeek's; it may stand beside `prompt_tokens_details` and then says the same.
             (Part::Whole, b"prompt_cache_hit_tokens") => cache_hit,

@@ -2,6 +2,7 @@
 //! on their way out, and how an error of theirs is read.
 
 use bytes::Bytes;
+use config::Dialect;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::edit::Edits;
 use crate::error::ProviderError;
 use crate::models::Served;
-use crate::request::ChatRequest;
+use crate::request::ModelRequest;
 
 /// How much of an error that is no JSON is shown.
 const SHOWN_MAX: usize = 500;
@@ -17,17 +18,13 @@ const SHOWN_MAX: usize = 500;
 /// The body that goes to the provider: the client's bytes, but for the model's name where it differs,
 /// members meant for us, the usage that we need on a stream, and a cap that a budget sets.
 #[must_use]
-pub fn body(request: &ChatRequest, served: &Served, cap: Option<u64>) -> Bytes {
+pub fn body(request: &ModelRequest, served: &Served, cap: Option<u64>) -> Bytes {
     let mut edits = Edits::default();
-    if *request.model != *served.upstream_model {
-        // A string always serialises.
-        let name = serde_json::to_string(&*served.upstream_model).unwrap_or_default();
-        edits.replace(request.model_at.clone(), name);
-    }
+    rename(&mut edits, request, served);
     for ours in &request.ours {
         edits.remove_member(&request.body, ours.clone());
     }
-    if request.stream && !request.include_usage {
+    if request.stream && request.endpoint.has_stream_options() && !request.include_usage {
         match &request.stream_options_at {
             None => edits.insert(
                 request.first_member,
@@ -37,14 +34,42 @@ pub fn body(request: &ChatRequest, served: &Served, cap: Option<u64>) -> Bytes {
         }
     }
     if let Some(cap) = cap {
-        let names = ["max_completion_tokens", "max_tokens"];
-        let at = usize::from(!takes_completion_cap(served));
-        match &request.null_caps[at] {
-            Some(null) => edits.replace(null.clone(), cap.to_string()),
-            None => edits.insert(request.first_member, format!("\"{}\":{cap},", names[at])),
+        let names = request.endpoint.caps();
+        let at = match names {
+            [_, _] => usize::from(!takes_completion_cap(served)),
+            _ => 0,
+        };
+        if let (Some(name), Some(null)) = (names.get(at), request.null_caps.get(at)) {
+            match null {
+                Some(null) => edits.replace(null.clone(), cap.to_string()),
+                None => edits.insert(request.first_member, format!("\"{name}\":{cap},")),
+            }
         }
     }
     edits.apply(&request.body)
+}
+
+/// Puts the provider's name of the model where the client's stands.
+fn rename(edits: &mut Edits, request: &ModelRequest, served: &Served) {
+    let name = &*served.upstream_model;
+    // A string always serialises.
+    let quoted = || serde_json::to_string(name).unwrap_or_default();
+    match &request.model_at {
+        Some(at) if request.body[at.clone()] == *name.as_bytes() => {}
+        Some(at) if request.form.is_some() => edits.replace(at.clone(), name.to_owned()),
+        // Compared as the client wrote it: usually the same name in its quotes.
+        Some(at) if is_quoted(&request.body[at.clone()], name) => {}
+        Some(at) => edits.replace(at.clone(), quoted()),
+        // Azure's own address names it already.
+        None if request.form.is_some() || served.deployment.entry.dialect == Dialect::Azure => {}
+        None => edits.insert(request.first_member, format!("\"model\":{},", quoted())),
+    }
+}
+
+fn is_quoted(text: &[u8], name: &str) -> bool {
+    text.strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+        == Some(name.as_bytes())
 }
 
 /// OpenAI's reasoning models refuse `max_tokens`, and all its chat models take the newer name; servers

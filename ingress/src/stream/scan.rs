@@ -8,11 +8,22 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 use schemas::Text;
 
+use crate::endpoint::Endpoint;
 use crate::json::{KEYS, is_empty_list, text_at};
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
 const FRAME_MAX: usize = 16 << 20;
+
+/// Events after which a stream of an answer is over, by endpoint: responses, images, transcriptions, speech.
+/// <https://platform.openai.com/docs/api-reference/responses-streaming>
+const LAST_EVENTS: [&str; 5] = [
+    "response.completed",
+    "response.incomplete",
+    "image_generation.completed",
+    "transcript.text.done",
+    "speech.audio.done",
+];
 
 /// What is sent on: nothing copied while it is one piece.
 #[derive(Debug, Default)]
@@ -69,6 +80,8 @@ pub struct Seen {
     pub done: bool,
     /// The provider ended its stream with an error frame.
     pub failed: bool,
+    /// The event that ended a stream of events, held back in the same way.
+    pub last: Option<Bytes>,
     /// Frames with content, their payload in bytes, and the smallest one's.
     frames: u64,
     bytes: u64,
@@ -110,6 +123,8 @@ pub struct Scanner {
     requested: Bytes,
     name: Name,
     show_usage: bool,
+    /// Named events instead of chunks that end with `[DONE]`.
+    events: bool,
     /// The beginning of a frame whose end has not come.
     rest: BytesMut,
 }
@@ -123,8 +138,9 @@ enum Verdict {
 
 impl Scanner {
     #[must_use]
-    pub fn new(requested: &str, show_usage: bool) -> Self {
+    pub fn new(endpoint: Endpoint, requested: &str, show_usage: bool) -> Self {
         Self {
+            events: !endpoint.ends_with_done(),
             seen: Seen::default(),
             requested: serde_json::to_string(requested).unwrap_or_default().into(),
             name: Name::Unknown,
@@ -186,6 +202,9 @@ impl Scanner {
     }
 
     fn inspect(&mut self, frame: &[u8]) -> Verdict {
+        if self.events {
+            return self.inspect_event(frame);
+        }
         // Comments, event names and retry hints go on as they are.
         let Some(data) = frame.strip_prefix(b"data:") else {
             return Verdict::Pass;
@@ -228,6 +247,45 @@ impl Scanner {
             return Verdict::Drop;
         }
         self.rename(frame)
+    }
+
+    /// An event of a stream that does not end with `[DONE]`: the last one says so, and carries the usage.
+    fn inspect_event(&mut self, frame: &[u8]) -> Verdict {
+        let lines = || frame.split(|byte| *byte == b'\n');
+        let Some(data) = lines().find_map(|line| line.strip_prefix(b"data:")) else {
+            return Verdict::Pass;
+        };
+        let data = data.trim_ascii();
+        if data == b"[DONE]" {
+            self.seen.last = Some(Bytes::copy_from_slice(frame));
+            return Verdict::Done;
+        }
+        let kind = KEYS.kind.first(data).and_then(|at| text_at(data, at));
+        let kind = kind.unwrap_or_default();
+        if kind.ends_with(".delta") {
+            self.count(data);
+            return Verdict::Pass;
+        }
+        let failed = matches!(kind, "error" | "response.failed");
+        if !failed && !LAST_EVENTS.contains(&kind) {
+            return self.rename(frame);
+        }
+        self.seen.failed = failed;
+        self.seen.usage = KEYS
+            .usage
+            .first(data)
+            .and_then(|at| Reading::openai(&data[at..]));
+        self.seen.service_tier = KEYS
+            .service_tier
+            .first(data)
+            .and_then(|at| text_at(data, at))
+            .map(Text::from);
+        self.seen.finish = kind.rsplit('.').next().map(Text::from);
+        self.seen.last = Some(match self.rename(frame) {
+            Verdict::Replace(renamed) => renamed,
+            _ => Bytes::copy_from_slice(frame),
+        });
+        Verdict::Done
     }
 
     /// Counts a frame that carries output; those that only open the stream do not.
@@ -340,7 +398,7 @@ mod tests {
 
     /// Feeds a text in pieces of a size.
     fn run(text: &str, size: usize, requested: &str, show_usage: bool) -> (Scanner, String) {
-        let mut scanner = Scanner::new(requested, show_usage);
+        let mut scanner = Scanner::new(Endpoint::Chat, requested, show_usage);
         let mut sent = Vec::new();
         for piece in text.as_bytes().chunks(size) {
             let mut out = Out::default();
@@ -377,7 +435,7 @@ mod tests {
     #[test]
     fn frames_that_need_no_change_are_the_same_memory() {
         let text = Bytes::from(whole());
-        let mut scanner = Scanner::new("up-1", true);
+        let mut scanner = Scanner::new(Endpoint::Chat, "up-1", true);
         let mut out = Out::default();
         scanner.feed(text.clone(), &mut out).unwrap();
         let sent = out.take();
@@ -411,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_last_frame_without_its_blank_line_counts() {
-        let mut scanner = Scanner::new("up-1", true);
+        let mut scanner = Scanner::new(Endpoint::Chat, "up-1", true);
         let mut out = Out::default();
         scanner
             .feed(Bytes::from("data: [DONE]\n"), &mut out)

@@ -1,5 +1,6 @@
 //! What the call path promises, told through HTTP.
 
+mod endpoints;
 mod limits;
 mod plain;
 mod provider;

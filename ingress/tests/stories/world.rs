@@ -27,6 +27,8 @@ pub const MASTER: &str = "sk-master-of-the-stories";
 /// Nano-dollars a token.
 pub const INPUT: i64 = 1_000;
 pub const OUTPUT: i64 = 2_000;
+/// Nano-dollars an image, a second of speech, a character of it, a search.
+pub const UNIT: i64 = 100_000;
 
 pub struct World {
     pub provider: Provider,
@@ -92,6 +94,10 @@ pub fn catalog() -> Catalog {
             rates: vec![
                 rate(Meter::InputText, INPUT),
                 rate(Meter::OutputText, OUTPUT),
+                rate(Meter::Images, UNIT),
+                rate(Meter::Seconds, UNIT),
+                rate(Meter::Characters, UNIT),
+                rate(Meter::Searches, UNIT),
             ],
         }
     };
@@ -306,7 +312,7 @@ pub struct Told {
 }
 
 impl Told {
-    async fn read(sent: reqwest::Response) -> Self {
+    pub async fn read(sent: reqwest::Response) -> Self {
         Self {
             status: sent.status().as_u16(),
             headers: sent.headers().clone(),

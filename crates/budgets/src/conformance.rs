@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Advance, Budgets, Delta, Error, Granted, HoldSettled, LimitType, Onward, Refusal, Reserve,
-    Restored, RestoredWindow, Scope, ScopeKind, Settled, Settlement, Spend,
+    Restored, RestoredWindow, Scope, ScopeKind, SeenWindow, Settled, Settlement, Spend,
 };
 
 /// Tasks that hammer one budget at once.
@@ -55,6 +55,7 @@ where
     a_replayed_settlement_is_dropped(world().await).await;
     a_settlement_out_of_order_is_refused(world().await).await;
     a_settlement_from_another_offset_is_refused(world().await).await;
+    a_snapshot_shows_everything_at_once(world().await).await;
     restored_state_is_absolute(world().await).await;
     a_scope_named_twice_is_held_once(world().await).await;
     counters_are_exact_beyond_53_bits(world().await).await;
@@ -673,6 +674,36 @@ async fn a_settlement_out_of_order_is_refused(world: World) {
         Err(Error::Unfenced)
     ));
     world.stands(&scopes[0], 3, 0, 0).await;
+}
+
+async fn a_snapshot_shows_everything_at_once(world: World) {
+    let scopes = [key(100), scope(ScopeKind::Team, "team:t:1", None)];
+    world.settle(&event(1, 1, usd(3), true, &scopes)).await;
+    world.reserve(2, 5, &scopes).await.expect("fits");
+    world.reserve(3, 7, &scopes[..1]).await.expect("fits");
+    world.finish(3, 4).await;
+    let snapshot = world.budgets.snapshot(world.now).await.expect("a snapshot");
+    assert_eq!(
+        snapshot.standing,
+        world.budgets.standing().await.expect("a standing")
+    );
+    let mut windows = snapshot.windows;
+    windows.sort_by(|a, b| a.budget.cmp(&b.budget));
+    let seen = |scope: &Scope, held, finished| SeenWindow {
+        budget: scope.budget.clone(),
+        start: Micros(0),
+        spend: Spend {
+            used: usd(3),
+            held: usd(held),
+            finished: usd(finished),
+        },
+    };
+    assert_eq!(windows, [seen(&scopes[0], 5, 4), seen(&scopes[1], 5, 0)]);
+    assert_eq!((snapshot.holds, snapshot.overdue), (2, 0));
+    // Nobody sweeps: one of the two should be gone, the other is certainly spent.
+    let late = world.now.plus_secs(611);
+    let snapshot = world.budgets.snapshot(late).await.expect("a snapshot");
+    assert_eq!((snapshot.holds, snapshot.overdue), (2, 1));
 }
 
 /// The events of the batch follow on, but what lies between its offsets is not all applied.

@@ -35,8 +35,11 @@ pub use refusal::{LimitType, Refusal};
 pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
 pub use settlement::{
     Advance, Beginning, CaughtUp, Delta, HoldSettled, Onward, Portion, Restored, RestoredWindow,
-    Settled, Settlement,
+    SeenWindow, Settled, Settlement, Snapshot,
 };
+
+/// Sweeps come about once a second; a hold that stands for so much longer is overdue, seconds.
+const OVERDUE_S: i64 = 10;
 
 /// The state of all budgets, wherever it is kept. Each backend passes [`conformance`].
 #[async_trait]
@@ -91,6 +94,18 @@ pub trait Budgets: Send + Sync {
     /// # Errors
     /// The backend cannot be reached.
     async fn standing(&self) -> Result<Standing, Error>;
+
+    /// All spend with what has been settled, read in one step. It may keep everybody waiting for a moment.
+    /// A hold is overdue when it stands longer than it should have at `now`, and a few seconds more.
+    ///
+    /// # Errors
+    /// The backend cannot be reached.
+    async fn snapshot(&self, now: Micros) -> Result<Snapshot, Error> {
+        let _ = now;
+        Err(Error::Unavailable(
+            "this state does not show itself".to_owned(),
+        ))
+    }
 
     /// What a budget lane has to do before it reads. To be asked at its start and after [`Error::Lost`].
     ///

@@ -1,8 +1,11 @@
 //! What the budget lane brings from the log.
 
 use schemas::{
-    BudgetRef, Identity, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+    BudgetRef, Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+    Text,
 };
+
+use crate::Spend;
 
 /// A folded batch of usage events. Applied whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +84,27 @@ pub struct Restored {
 pub struct RestoredWindow {
     pub budget: BudgetRef,
     pub used: NanoUsd,
+}
+
+/// Everything at one instant, for an audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What of the log is in `windows`.
+    pub standing: Standing,
+    /// Every window that is known.
+    pub windows: Vec<SeenWindow>,
+    /// Calls that hold money or a slot, or whose cost waits for its settlement.
+    pub holds: u64,
+    /// Those of them that should have expired.
+    pub overdue: u64,
+}
+
+/// Spend of one window, as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenWindow {
+    pub budget: Text,
+    pub start: Micros,
+    pub spend: Spend,
 }
 
 /// What a budget lane does before it reads.

@@ -126,6 +126,12 @@ impl<T> Keyed<T> {
         self.rows.len() - self.free.len()
     }
 
+    /// Every counter with its name and start.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, Micros, &T)> {
+        let rows = self.rows.iter().flatten();
+        rows.map(|row| (&row.name, row.start, &row.value))
+    }
+
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.rows.iter_mut().flatten().map(|row| &mut row.value)
     }

@@ -14,7 +14,7 @@ use schemas::{Identity, Micros, NanoUsd, RequestId, Standing, Text};
 use self::state::{Hashes, State};
 use crate::{
     Beginning, Budgets, CaughtUp, Error, Granted, Refusal, Reserve, Restored, Scope, Settled,
-    Settlement, Spend, Stats,
+    Settlement, Snapshot, Spend, Stats,
 };
 
 /// So many scopes are hashed before the lock is taken, the rest under it.
@@ -81,6 +81,10 @@ impl Budgets for Memory {
     async fn restore(&self, restored: &Restored) -> Result<(), Error> {
         self.state.lock().restore(restored);
         Ok(())
+    }
+
+    async fn snapshot(&self, now: Micros) -> Result<Snapshot, Error> {
+        Ok(self.state.lock().snapshot(now))
     }
 
     async fn begin(&self) -> Result<Beginning, Error> {

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use metering::budget::{self, Phase};
 use schemas::{
     BudgetRef, Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
+    Text,
 };
 
 use super::hold::{Call, Part, Parts, Purse};
 use super::keyed::{Keyed, ReadyMap, Slot, hash_of};
 use crate::limits::{Gauge, Reached};
 use crate::{
-    Advance, CaughtUp, Delta, Error, Granted, HoldSettled, Onward, Refusal, Reserve, Restored,
-    RestoredWindow, Scope, ScopeState, Settled, Settlement, Spend, Stats,
+    Advance, CaughtUp, Delta, Error, Granted, HoldSettled, OVERDUE_S, Onward, Refusal, Reserve,
+    Restored, RestoredWindow, Scope, ScopeState, SeenWindow, Settled, Settlement, Snapshot, Spend,
+    Stats,
 };
 
 /// A finished hold is money that is certainly spent, so it outlives its call's expiry by this: long enough
@@ -395,11 +397,7 @@ impl State {
     pub(super) fn spend(&self, name: &str, start: Micros) -> Spend {
         self.purses
             .get_by_key(name, start)
-            .map_or_else(Spend::default, |purse| Spend {
-                used: purse.account.used,
-                held: purse.open(),
-                finished: purse.account.finished,
-            })
+            .map_or_else(Spend::default, spend_of)
     }
 
     fn mark(&self, source: SourceId, partition: Partition) -> Pseq {
@@ -427,6 +425,25 @@ impl State {
         Standing {
             marks: self.marks.iter().map(mark).collect(),
             next: self.next.iter().map(|(&p, &o)| (p, o)).collect(),
+        }
+    }
+
+    pub(super) fn snapshot(&self, now: Micros) -> Snapshot {
+        let seen = |(budget, start, purse): (&Text, Micros, &Purse)| SeenWindow {
+            budget: budget.clone(),
+            start,
+            spend: spend_of(purse),
+        };
+        let late = now.plus_secs(-OVERDUE_S);
+        Snapshot {
+            standing: self.standing(),
+            windows: self.purses.iter().map(seen).collect(),
+            holds: self.calls.len() as u64,
+            overdue: self
+                .calls
+                .values()
+                .filter(|call| ends(call) <= late)
+                .count() as u64,
         }
     }
 
@@ -464,10 +481,6 @@ impl State {
     }
 
     fn expire(&mut self, now: Micros) -> u64 {
-        let ends = |call: &Call| match call.money.phase() {
-            Phase::Finished => call.money.expires().plus_secs(FINISHED_KEPT_S),
-            Phase::Open | Phase::Gone => call.money.expires(),
-        };
         let late = self.calls.iter().filter(|(_, call)| ends(call) <= now);
         let late: Vec<RequestId> = late.map(|(&id, _)| id).collect();
         for &id in &late {
@@ -495,6 +508,22 @@ impl State {
             windows: self.purses.len() as u64,
             ..self.stats
         }
+    }
+}
+
+fn spend_of(purse: &Purse) -> Spend {
+    Spend {
+        used: purse.account.used,
+        held: purse.open(),
+        finished: purse.account.finished,
+    }
+}
+
+/// When a call's hold is swept.
+fn ends(call: &Call) -> Micros {
+    match call.money.phase() {
+        Phase::Finished => call.money.expires().plus_secs(FINISHED_KEPT_S),
+        Phase::Open | Phase::Gone => call.money.expires(),
     }
 }
 

@@ -586,6 +586,20 @@ local function standing(keys)
   return fenced(base_of(keys))
 end
 
+-- Everything at one instant. args: now, grace
+local function snapshot(keys, args)
+  local base, overdue = base_of(keys), clock(args[1]) - tonumber(args[2])
+  local answer = fenced(base)
+  answer[4] = redis.call('ZCARD', base .. 'exp')
+  answer[5] = redis.call('ZCOUNT', base .. 'exp', '-inf', string.format('%.0f', overdue))
+  for _, window in ipairs(redis.call('ZRANGE', base .. 'windows', 0, -1)) do
+    local sums = redis.call('HMGET', base .. 'w:' .. window, 'u', 'h', 'f')
+    answer[#answer + 1] = window
+    for field = 1, 3 do answer[#answer + 1] = sums[field] or '0' end
+  end
+  return answer
+end
+
 ---------------------------------------------------------------------------------------------- restoration
 
 -- Makes the caller the one who restores. args: token, lasts of the lock, force, lease, known processes
@@ -828,6 +842,7 @@ register_always('sweep', sweep)
 register_always('settle', settle)
 register_always('spend', spend)
 register_always('standing', standing)
+register_always('snapshot', snapshot)
 register('begin', begin)
 register('restore_nothing', restore_nothing)
 register('restore_windows', restore_windows)

@@ -30,8 +30,8 @@ use self::link::{Link, Trouble};
 use self::wire::{Answer, Arguments, Asked, field, window, write_delta};
 use crate::limits::minute_end;
 use crate::{
-    Beginning, Budgets, CaughtUp, Error, Granted, LimitType, Memory, Portion, Refusal, Reserve,
-    Restored, Scope, ScopeState, Settled, Settlement, Spend, Stats,
+    Beginning, Budgets, CaughtUp, Error, Granted, LimitType, Memory, OVERDUE_S, Portion, Refusal,
+    Reserve, Restored, Scope, ScopeState, SeenWindow, Settled, Settlement, Snapshot, Spend, Stats,
 };
 
 pub use settings::{Clock, Settings};
@@ -612,6 +612,36 @@ impl Budgets for Redis {
 
     async fn standing(&self) -> Result<Standing, Error> {
         self.shared.standing().await
+    }
+
+    async fn snapshot(&self, now: Micros) -> Result<Snapshot, Error> {
+        let mut command = self.shared.function("snapshot");
+        match self.shared.settings.clock {
+            Clock::Caller => command.number(now.0),
+            Clock::Server => command.nothing(),
+        };
+        command.number(OVERDUE_S * 1_000_000);
+        let answer = self.shared.ask(&command, BULK).await?;
+        let windows = (5..answer.0.len()).step_by(4).map(|at| {
+            let name = answer.text(at).ok_or_else(Answer::odd)?;
+            let (start, budget) = name.split_once(':').ok_or_else(Answer::odd)?;
+            let finished = answer.money(at + 3)?;
+            Ok(SeenWindow {
+                budget: budget.into(),
+                start: Micros(start.parse().map_err(|_| Answer::odd())?),
+                spend: Spend {
+                    used: answer.money(at + 1)?,
+                    held: answer.money(at + 2)?.saturating_sub(finished),
+                    finished,
+                },
+            })
+        });
+        Ok(Snapshot {
+            standing: answer.standing()?,
+            windows: windows.collect::<Result<_, Trouble>>()?,
+            holds: answer.count(3).unwrap_or(0),
+            overdue: answer.count(4).unwrap_or(0),
+        })
     }
 
     async fn begin(&self) -> Result<Beginning, Error> {

@@ -64,6 +64,19 @@ pub fn fingerprint(schema: &Schema) -> u64 {
         .map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
+/// The fingerprint of each released schema, in their order.
+pub fn fingerprints() -> impl Iterator<Item = Option<u64>> {
+    RELEASED
+        .iter()
+        .map(|(_, text)| Schema::parse_str(text).ok().as_ref().map(fingerprint))
+}
+
+/// The fingerprint of any schema's text; none if it is not a schema.
+#[must_use]
+pub fn fingerprint_of_text(text: &str) -> Option<u64> {
+    Schema::parse_str(text).ok().as_ref().map(fingerprint)
+}
+
 /// Turns the fields of a record written with another released schema into those of the current one.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use schemas::{Identity, Partition, Topic};
+use schemas::{Event as _, Identity, Partition, Topic, Usage};
 
 use crate::{EventLog, HighWater, Mark, Reader, Record, Start, Verdict};
 
@@ -36,10 +36,17 @@ async fn append(
     log: &impl EventLog,
     topic: Topic,
     partition: u16,
-    body: impl Into<Bytes>,
+    body: impl AsRef<[u8]>,
 ) -> Identity {
-    let appended = log.append(topic, Partition(partition), body.into()).await;
-    appended.expect("the log takes a record").identity
+    let appended = log.append(topic, Partition(partition), with_schema(body));
+    appended.await.expect("the log takes a record").identity
+}
+
+/// A body begins with the fingerprint of a released schema; what follows is opaque to a log.
+fn with_schema(fields: impl AsRef<[u8]>) -> Bytes {
+    [&Usage::FINGERPRINT.to_le_bytes(), fields.as_ref()]
+        .concat()
+        .into()
 }
 
 /// Reads until so many distinct records have come; repeats are allowed, as after a relay's retry.
@@ -67,7 +74,7 @@ async fn take(reader: &mut dyn Reader, count: usize) -> Vec<Record> {
 }
 
 fn texts(records: &[Record]) -> Vec<&[u8]> {
-    records.iter().map(|record| record.body.as_ref()).collect()
+    records.iter().map(|record| &record.body[8..]).collect()
 }
 
 async fn records_come_in_order_and_without_holes(log: &impl EventLog) {
@@ -91,7 +98,7 @@ async fn records_come_in_order_and_without_holes(log: &impl EventLog) {
             .iter()
             .position(|identity| *identity == record.identity)
             .expect("was appended");
-        assert_eq!(record.body, format!("body {n}"));
+        assert_eq!(record.body, with_schema(format!("body {n}")));
     }
     assert_eq!(marks.marks().count(), 4);
 }
@@ -104,9 +111,8 @@ async fn the_newest_version_is_known(log: &impl EventLog) {
     };
     assert!(matches!(newest().await, None | Some(0)));
     append(log, Topic::Usage, 0, "1").await;
-    let body = Bytes::from_static(b"2");
     let second = log
-        .append(Topic::Usage, Partition(0), body)
+        .append(Topic::Usage, Partition(0), with_schema("2"))
         .await
         .expect("takes it");
     let told = newest().await;
@@ -204,7 +210,7 @@ async fn a_reader_goes_where_it_is_told(log: &impl EventLog) {
     let mut rest: Vec<_> = take(&mut *reader, 3)
         .await
         .into_iter()
-        .map(|r| r.body)
+        .map(|r| r.body.slice(8..))
         .collect();
     rest.sort();
     assert_eq!(rest, ["3", "4", "5"]);
@@ -235,7 +241,7 @@ async fn a_waiting_reader_is_woken(log: &impl EventLog) {
             take(&mut *reader, 1),
             append(log, Topic::Usage, 0, text.clone())
         );
-        assert_eq!(came[0].body, text);
+        assert_eq!(came[0].body, with_schema(text));
     }
 }
 
@@ -256,7 +262,7 @@ async fn an_empty_log_answers_in_time(log: &impl EventLog) {
 }
 
 async fn large_batches_and_bodies_arrive(log: &impl EventLog) {
-    let body = |n: usize| Bytes::from(vec![n.to_le_bytes()[0]; n * 97]);
+    let body = |n: usize| vec![n.to_le_bytes()[0]; n * 97];
     for n in 0..300 {
         append(log, Topic::Usage, 0, body(n)).await;
     }
@@ -265,6 +271,6 @@ async fn large_batches_and_bodies_arrive(log: &impl EventLog) {
         .await
         .expect("a reader");
     for (n, record) in take(&mut *reader, 300).await.into_iter().enumerate() {
-        assert_eq!(record.body, body(n));
+        assert_eq!(record.body, with_schema(body(n)));
     }
 }

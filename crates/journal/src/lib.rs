@@ -20,7 +20,7 @@ pub mod measure;
 
 pub use error::Error;
 pub use high_water::{HighWater, Verdict};
-pub use local::{Follower, Journal, LocalReader, Options, Pressure, Recovery, Stats, Sync};
+pub use local::{Follower, Journal, LocalReader, Options, Pressure, ReadTo, Recovery, Stats, Sync};
 
 /// A place in one log, ordered like the records of the log. Opaque: only compare it, store it, and
 /// give it back.

@@ -46,7 +46,7 @@ mod writer;
 
 pub use follower::Follower;
 pub use options::{Options, Sync};
-pub use reader::LocalReader;
+pub use reader::{LocalReader, ReadTo};
 pub use recovery::Recovery;
 pub use scan::Scan;
 pub use sync::Durable;

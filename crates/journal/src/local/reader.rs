@@ -38,6 +38,10 @@ pub struct LocalReader {
     not_before: Option<Instant>,
 }
 
+/// A place between the records that a reader has handed out and those that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadTo(Committed);
+
 /// How far may be read.
 enum End {
     InProcess { shared: Arc<Shared>, early: bool },
@@ -127,6 +131,39 @@ impl LocalReader {
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
+    }
+
+    /// Where this reader stands: after everything that it has handed out.
+    #[must_use]
+    pub fn read_to(&self) -> ReadTo {
+        ReadTo(Committed {
+            place: self.cursor.place(),
+            logical: self.cursor.logical(),
+        })
+    }
+
+    /// As [`commit`](Reader::commit), for a reader that is ahead of what is done: the effects of
+    /// everything handed out before `to` was taken are. Never goes back.
+    ///
+    /// # Errors
+    /// The position could not be stored.
+    pub async fn commit_to(&mut self, to: ReadTo) -> Result<(), Error> {
+        let ReadTo(committed) = to;
+        let behind = |known: Committed| known.logical >= committed.logical;
+        if self.group.is_empty() || self.committed.is_some_and(behind) {
+            return Ok(());
+        }
+        self.store_on_the_side(committed).await
+    }
+
+    /// Two syncs: not on a thread that serves others.
+    async fn store_on_the_side(&mut self, committed: Committed) -> Result<(), Error> {
+        let (dir, group) = (self.dir.clone(), self.group.clone());
+        tokio::task::spawn_blocking(move || groups::store(&dir, &group, committed))
+            .await
+            .map_err(|_| Error::Closed)??;
+        self.stored(committed);
+        Ok(())
     }
 
     /// Records that are there now, without waiting.
@@ -243,20 +280,11 @@ impl Reader for LocalReader {
     }
 
     async fn commit(&mut self) -> Result<(), Error> {
-        let committed = Committed {
-            place: self.cursor.place(),
-            logical: self.cursor.logical(),
-        };
+        let ReadTo(committed) = self.read_to();
         if self.group.is_empty() || self.committed == Some(committed) {
             return Ok(());
         }
-        let (dir, group) = (self.dir.clone(), self.group.clone());
-        // Two syncs: not on a thread that serves others.
-        tokio::task::spawn_blocking(move || groups::store(&dir, &group, committed))
-            .await
-            .map_err(|_| Error::Closed)??;
-        self.stored(committed);
-        Ok(())
+        self.store_on_the_side(committed).await
     }
 
     async fn seek(&mut self, start: &Start) -> Result<(), Error> {

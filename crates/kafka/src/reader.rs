@@ -1,0 +1,360 @@
+//! The seam's reader: hands out what its worker has read, and passes orders on.
+//!
+//! Everything of librdkafka happens on the worker's thread; here is only a queue, so that a `next` that
+//! is cancelled loses nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::Thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use journal::{Dealt, Error as LogError, Lag, Reader, Record, Start};
+use parking_lot::{Condvar, Mutex};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+use schemas::{Partition, Topic};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::log::{Inner, Open};
+use crate::worker::{Calls, Worker};
+use crate::{Error, topics};
+
+/// Records, and bytes of them, that are read ahead.
+const AHEAD: usize = 50_000;
+const AHEAD_BYTES: usize = 32 << 20;
+
+/// A place in one partition: index of the topic, partition, offset of the next record.
+pub type Place = (usize, i32, i64);
+
+/// What a reader asks of its worker.
+pub enum Order {
+    Seek(Start, oneshot::Sender<Result<(), String>>),
+}
+
+/// One message of the log.
+pub struct Item {
+    /// None: nothing to hand out (known, or no event), but the position moves past it.
+    pub record: Option<Record>,
+    pub after: Place,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Part {
+    /// Dealt to this reader.
+    pub assigned: bool,
+    /// Everything before is handed out.
+    pub handed: i64,
+    /// Where the log ended at the last look.
+    pub end: Option<i64>,
+}
+
+/// Shared by a reader and its worker.
+pub struct Shared {
+    pub state: Mutex<State>,
+    /// Something for `next`.
+    pub news: Notify,
+    /// Room for the worker.
+    pub room: Condvar,
+    pub stop: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+pub struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// By topic and partition.
+    pub parts: Vec<Vec<Part>>,
+    /// Until a seek.
+    pub reassigned: bool,
+    /// Repeated until a seek.
+    pub fault: Option<String>,
+    /// Told once.
+    pub trouble: Option<String>,
+    /// Partitions were dealt, be it none.
+    pub joined: bool,
+    /// For commits, which wait for the broker: not on the worker's thread.
+    pub consumer: Option<Arc<BaseConsumer<Calls>>>,
+}
+
+impl State {
+    pub fn push(&mut self, item: Item) {
+        self.bytes += item.record.as_ref().map_or(0, |record| record.body.len());
+        self.items.push_back(item);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= AHEAD || self.bytes >= AHEAD_BYTES
+    }
+
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.bytes = 0;
+    }
+
+    pub fn assigned(&self) -> impl Iterator<Item = (usize, i32, Part)> + '_ {
+        self.parts.iter().enumerate().flat_map(|(topic, parts)| {
+            let numbered = (0..).zip(parts.iter().copied());
+            numbered
+                .filter(|(_, part)| part.assigned)
+                .map(move |(partition, part)| (topic, partition, part))
+        })
+    }
+
+    pub fn part(&mut self, topic: usize, partition: i32) -> Option<&mut Part> {
+        let partition = usize::try_from(partition).ok()?;
+        self.parts.get_mut(topic)?.get_mut(partition)
+    }
+
+    fn take(&mut self, max: usize) -> Vec<Record> {
+        let mut records = Vec::with_capacity(max.min(self.items.len()));
+        while records.len() < max
+            && let Some(item) = self.items.pop_front()
+        {
+            let (topic, partition, next) = item.after;
+            if let Some(part) = self.part(topic, partition) {
+                part.handed = next;
+            }
+            if let Some(record) = item.record {
+                self.bytes -= record.body.len();
+                records.push(record);
+            }
+        }
+        records
+    }
+
+    fn lag(&self) -> u64 {
+        if !self.joined || self.reassigned {
+            return 1;
+        }
+        self.assigned()
+            .map(|(_, _, part)| match part.end {
+                Some(end) => u64::try_from(end - part.handed).unwrap_or(0),
+                None => 1,
+            })
+            .sum()
+    }
+}
+
+pub struct KafkaReader {
+    shared: Arc<Shared>,
+    orders: Sender<Order>,
+    worker: Thread,
+    /// Empty: remembers nothing.
+    group: String,
+    topics: Vec<String>,
+    committing: Option<JoinHandle<KafkaResult<()>>>,
+    timeout: Duration,
+}
+
+impl KafkaReader {
+    pub async fn open(
+        log: &Arc<Inner>,
+        group: &str,
+        wanted: &[Topic],
+        start: Start,
+    ) -> Result<Self, Error> {
+        let mut names = Vec::new();
+        let mut parts = Vec::new();
+        for &topic in wanted {
+            let name = log.settings.name(topic);
+            let metadata = topics::metadata(&log.settings, Some(name.clone())).await?;
+            let count =
+                topics::partitions(&metadata, &name).ok_or_else(|| Error::NoTopic(name.clone()))?;
+            names.push((topic, name));
+            parts.push(vec![Part::default(); count]);
+        }
+        // A reader of this process that was dropped may still hold the group's partitions.
+        log.left(Some(group)).await;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                parts,
+                ..State::default()
+            }),
+            news: Notify::new(),
+            room: Condvar::new(),
+            stop: Arc::default(),
+        });
+        let (orders, receiver) = channel();
+        let (alive, ended) = watch::channel(());
+        log.open.lock().push(Open {
+            group: group.to_owned(),
+            dropped: Arc::clone(&shared.stop),
+            ended,
+        });
+        let topics = names.iter().map(|(_, name)| name.clone()).collect();
+        let worker = Worker::new(
+            Arc::clone(log),
+            Arc::clone(&shared),
+            receiver,
+            names,
+            group,
+            start,
+        )?;
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new()
+            .name(format!(
+                "kafka-{}",
+                if group.is_empty() { "reader" } else { group }
+            ))
+            .spawn(move || {
+                worker.run(&runtime);
+                drop(alive);
+            })
+            .map_err(|_| Error::Thread("a reader"))?;
+        Ok(Self {
+            shared,
+            orders,
+            worker: thread.thread().clone(),
+            group: group.to_owned(),
+            topics,
+            committing: None,
+            timeout: log.settings.timeout,
+        })
+    }
+
+    /// Offsets after what was handed out, and where the log ended when this reader began or last looked;
+    /// none until it has begun.
+    pub fn stands(&self) -> Option<(u64, u64)> {
+        let state = self.shared.state.lock();
+        if !state.joined || state.reassigned {
+            return None;
+        }
+        let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
+        let (_, _, part) = state.assigned().next()?;
+        Some((number(part.handed), number(part.end?)))
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Order,
+    ) -> Result<(), LogError> {
+        let (sender, answer) = oneshot::channel();
+        if self.orders.send(order(sender)).is_err() {
+            return Err(LogError::Closed);
+        }
+        self.worker.unpark();
+        self.shared.room.notify_all();
+        // Twice: an order may ask the brokers more than once.
+        match tokio::time::timeout(self.timeout * 2, answer).await {
+            Ok(Ok(answered)) => answered.map_err(LogError::Broker),
+            Ok(Err(_)) => Err(LogError::Closed),
+            Err(_) => Err(LogError::Broker(
+                "the Kafka brokers do not answer".to_owned(),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Reader for KafkaReader {
+    async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, LogError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            {
+                let mut state = self.shared.state.lock();
+                let was_full = state.is_full();
+                let records = state.take(max);
+                if was_full {
+                    self.shared.room.notify_all();
+                }
+                if !records.is_empty() {
+                    return Ok(records);
+                }
+                if state.reassigned {
+                    let group = self.group.clone();
+                    return Err(LogError::Reassigned { group });
+                }
+                if let Some(why) = state.fault.clone().or_else(|| state.trouble.take()) {
+                    return Err(LogError::Broker(why));
+                }
+            }
+            // There is one reader and one worker: news between the look and here are kept.
+            let news = self.shared.news.notified();
+            if tokio::time::timeout_at(deadline, news).await.is_err() {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    async fn commit(&mut self) -> Result<(), LogError> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        if self
+            .committing
+            .as_ref()
+            .is_some_and(|one| !one.is_finished())
+        {
+            return Err(LogError::Broker(
+                "the last commit still waits for the Kafka brokers".to_owned(),
+            ));
+        }
+        let (consumer, list) = {
+            let state = self.shared.state.lock();
+            let Some(consumer) = state.consumer.clone().filter(|_| !state.reassigned) else {
+                return Ok(());
+            };
+            let mut list = TopicPartitionList::new();
+            for (topic, partition, part) in state.assigned().filter(|part| part.2.end.is_some()) {
+                list.add_partition_offset(
+                    &self.topics[topic],
+                    partition,
+                    Offset::Offset(part.handed),
+                )
+                .map_err(Error::broker("committing"))?;
+            }
+            (consumer, list)
+        };
+        if list.count() == 0 {
+            return Ok(());
+        }
+        // With the broker's answer: librdkafka does not tell of the outcome otherwise.
+        let commit = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
+        let commit = self.committing.insert(commit);
+        match tokio::time::timeout(self.timeout, commit).await {
+            Ok(Ok(done)) => Ok(done.map_err(Error::broker("committing"))?),
+            Ok(Err(_)) => Err(LogError::Closed),
+            Err(_) => Err(LogError::Broker(
+                "the Kafka brokers do not take the commit".to_owned(),
+            )),
+        }
+    }
+
+    async fn seek(&mut self, start: &Start) -> Result<(), LogError> {
+        self.order(|answer| Order::Seek(start.clone(), answer))
+            .await
+    }
+
+    fn lag(&self) -> Lag {
+        Lag::Records(self.shared.state.lock().lag())
+    }
+
+    fn dealt(&self) -> Dealt {
+        let state = self.shared.state.lock();
+        let number = |partition: i32| u16::try_from(partition).ok().map(Partition);
+        let of = state.parts.first().map_or(0, Vec::len);
+        Dealt::Partitions {
+            mine: state
+                .assigned()
+                .filter(|(topic, _, _)| *topic == 0)
+                .filter_map(|(_, partition, _)| number(partition))
+                .collect(),
+            of: u16::try_from(of).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.room.notify_all();
+        self.worker.unpark();
+    }
+}

@@ -1,0 +1,809 @@
+//! The thread behind a reader: polls librdkafka, turns messages into records, follows the deals of the
+//! group, and does what the reader orders.
+//!
+//! Offsets are always explicit: an offset that the log does not have is an error, never a jump. After
+//! the first deal of partitions the reader's own start is taken; after any later one nothing is handed
+//! out until the reader seeks, since what it knows of its sink may be old.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use journal::{HighWater, Position, Record, Start};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+use schemas::{Identity, Topic};
+use tokio::runtime::Handle;
+
+use crate::garbage::Stray;
+use crate::log::Inner;
+use crate::reader::{Item, Order, Place, Shared};
+use crate::{Error, context, framing};
+
+/// Messages taken between two looks at everything else.
+const BURST: usize = 1_000;
+/// A sleep between looks: messages and orders end it.
+const NAP: Duration = Duration::from_millis(50);
+/// How long a reader that takes nothing is waited for before fetching is paused.
+const HOLD: Duration = Duration::from_millis(500);
+/// How often the ends of the partitions are asked for: while there is more to read, and at rest.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_SOON: Duration = Duration::from_millis(100);
+/// Until a message that could not be dealt with is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bodies share blocks of memory of this size.
+const CHUNK: usize = 256 << 10;
+
+/// librdkafka's calls back, all from within `poll` on the worker's thread.
+#[derive(Default)]
+pub struct Calls {
+    dealt: AtomicBool,
+}
+
+impl ClientContext for Calls {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::said(level, facility, message);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        context::failed(&error, reason);
+    }
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ConsumerContext for Calls {
+    /// Takes what is dealt, but fetches nothing of it: the worker says from where.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let cooperative = matches!(
+            consumer.rebalance_protocol(),
+            RebalanceProtocol::Cooperative
+        );
+        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let taken = list.set_all_offsets(Offset::Beginning).and_then(|()| {
+                if cooperative {
+                    consumer.incremental_assign(list)
+                } else {
+                    consumer.assign(list)
+                }
+            });
+            taken.and_then(|()| consumer.pause(list))
+        } else if cooperative {
+            consumer.incremental_unassign(list)
+        } else {
+            consumer.unassign()
+        };
+        if let Err(error) = done {
+            tracing::warn!("partitions that were dealt could not be taken: {error}");
+        }
+        self.dealt.store(true, Ordering::Release);
+    }
+}
+
+pub struct Worker {
+    log: Arc<Inner>,
+    shared: Arc<Shared>,
+    orders: Receiver<Order>,
+    topics: Vec<(Topic, String)>,
+    group: String,
+    consumer: Arc<BaseConsumer<Calls>>,
+    /// The broker may be too old for the newer protocol of groups.
+    classic: bool,
+    /// Until partitions are dealt for the first time.
+    start: Option<Start>,
+    /// Nothing is handed out until a seek.
+    halted: bool,
+    paused: bool,
+    known: HighWater,
+    /// Per topic and partition: messages before are not wanted.
+    floors: Vec<Vec<i64>>,
+    /// Partitions whose next message has to wait, and until when.
+    parked: Vec<(Place, Instant)>,
+    chunk: BytesMut,
+    /// The last schema: its id and fingerprint.
+    memo: Option<(u32, u64)>,
+    looked: Instant,
+}
+
+/// What became of a message.
+enum Taken {
+    Item(Item),
+    /// Not wanted: of the time before a seek.
+    Stale,
+    /// Cannot be dealt with now.
+    Later(String),
+}
+
+impl Worker {
+    pub fn new(
+        log: Arc<Inner>,
+        shared: Arc<Shared>,
+        orders: Receiver<Order>,
+        topics: Vec<(Topic, String)>,
+        group: &str,
+        start: Start,
+    ) -> Result<Self, Error> {
+        let state = shared.state.lock();
+        let floors = state
+            .parts
+            .iter()
+            .map(|parts| vec![0; parts.len()])
+            .collect();
+        drop(state);
+        Ok(Self {
+            consumer: Arc::new(consumer(&log, group, false)?),
+            log,
+            shared,
+            orders,
+            topics,
+            group: group.to_owned(),
+            classic: false,
+            start: Some(start),
+            halted: false,
+            paused: false,
+            known: HighWater::default(),
+            floors,
+            parked: Vec::new(),
+            chunk: BytesMut::new(),
+            memo: None,
+            looked: Instant::now(),
+        })
+    }
+
+    pub fn run(mut self, runtime: &Handle) {
+        self.join();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order);
+            }
+            if self.consumer.context().dealt.swap(false, Ordering::AcqRel) {
+                self.dealt();
+            }
+            if self.start.is_some() && self.has_partitions() {
+                self.begin();
+            }
+            self.hold_back();
+            self.unpark_partitions();
+            let count = self.take_burst(runtime);
+            self.look_at_ends();
+            if count == 0 {
+                std::thread::park_timeout(NAP);
+            }
+        }
+        // Closing the consumer leaves the group; a commit under way closes it when it is done.
+        self.shared.state.lock().consumer = None;
+    }
+
+    fn join(&mut self) {
+        let worker = std::thread::current();
+        if let Some(consumer) = Arc::get_mut(&mut self.consumer) {
+            consumer.set_nonempty_callback(move || worker.unpark());
+        }
+        self.shared.state.lock().consumer = Some(Arc::clone(&self.consumer));
+        let joined = if self.group.is_empty() {
+            // All partitions, for oneself.
+            let mut state = self.shared.state.lock();
+            for part in state.parts.iter_mut().flatten() {
+                part.assigned = true;
+            }
+            Ok(())
+        } else {
+            let names: Vec<_> = self.topics.iter().map(|(_, name)| name.as_str()).collect();
+            self.consumer.subscribe(&names)
+        };
+        if let Err(error) = joined {
+            self.trouble(format!("the topics cannot be subscribed to: {error}"));
+        }
+    }
+
+    fn has_partitions(&self) -> bool {
+        self.shared.state.lock().assigned().next().is_some()
+    }
+
+    /// The group's partitions were dealt.
+    fn dealt(&mut self) {
+        let mut state = self.shared.state.lock();
+        for part in state.parts.iter_mut().flatten() {
+            part.assigned = false;
+        }
+        if let Ok(list) = self.consumer.assignment() {
+            for element in list.elements() {
+                if let Some(topic) = index_of(&self.topics, element.topic())
+                    && let Some(part) = state.part(topic, element.partition())
+                {
+                    part.assigned = true;
+                }
+            }
+        }
+        state.joined = true;
+        self.parked.clear();
+        if self.start.is_none() {
+            state.clear();
+            state.reassigned = true;
+            self.halted = true;
+            self.log.reassigned.fetch_add(1, Ordering::Relaxed);
+            drop(state);
+            if let Ok(list) = self.consumer.assignment() {
+                // What still comes is dropped.
+                let _ = self.consumer.pause(&list);
+            }
+        } else {
+            drop(state);
+        }
+        self.shared.news.notify_one();
+    }
+
+    /// Takes the reader's own start, as soon as the brokers answer.
+    fn begin(&mut self) {
+        let Some(start) = self.start.take() else {
+            return;
+        };
+        if let Err(why) = self.go_to(&start) {
+            self.trouble(why);
+            self.start = Some(start);
+            std::thread::park_timeout(NAP);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Seek(start, answer) => {
+                let done = if self.start.is_some() && !self.has_partitions() {
+                    // Nothing was dealt yet: it begins there when it is.
+                    self.start = Some(start);
+                    Ok(())
+                } else {
+                    let done = self.go_to(&start);
+                    if done.is_ok() {
+                        self.start = None;
+                    }
+                    done
+                };
+                // The reader may have stopped waiting; then it seeks again.
+                let _ = answer.send(done);
+            }
+        }
+    }
+
+    /// Reads on from another place, in all partitions that are dealt.
+    fn go_to(&mut self, start: &Start) -> Result<(), String> {
+        let places: Vec<(usize, i32)> = {
+            let state = self.shared.state.lock();
+            state
+                .assigned()
+                .map(|(topic, partition, _)| (topic, partition))
+                .collect()
+        };
+        let firsts = self.ask(&places, Offset::Beginning)?;
+        let ends = self.ask(&places, Offset::End)?;
+        let committed = match start {
+            Start::Committed if !self.group.is_empty() => self.committed(&places)?,
+            _ => Vec::new(),
+        };
+        let mut wanted = Vec::with_capacity(places.len());
+        for (at, &(topic, partition)) in places.iter().enumerate() {
+            let (first, end) = (firsts[at], ends[at]);
+            let from = match start {
+                Start::Beginning => None,
+                Start::Committed => committed.get(at).copied().flatten(),
+                Start::After(resume) => {
+                    let of = self.topics[topic].0;
+                    let next = resume.next.iter().find(|(resumed, of_partition, _)| {
+                        *resumed == of && i32::from(of_partition.0) == partition
+                    });
+                    next.and_then(|(_, _, offset)| i64::try_from(offset.0).ok())
+                }
+            };
+            let from = from.unwrap_or(first);
+            if !(first..=end).contains(&from) {
+                let name = &self.topics[topic].1;
+                return self.missing(format!(
+                    "{name}, partition {partition} holds offsets {first} to {end}, and reading goes on at \
+                     {from}: {}",
+                    if from < first {
+                        "events were deleted before they were applied"
+                    } else {
+                        "the topic lost events, or is another one"
+                    }
+                ));
+            }
+            wanted.push((topic, partition, from));
+        }
+        let list = self.list(
+            wanted
+                .iter()
+                .map(|&(t, p, from)| (t, p, Offset::Offset(from))),
+        )?;
+        if self.group.is_empty() {
+            self.consumer
+                .assign(&list)
+                .map_err(|error| error.to_string())?;
+        } else if !wanted.is_empty() {
+            self.seek_all(&list)?;
+            self.consumer
+                .resume(&list)
+                .map_err(|error| error.to_string())?;
+        }
+        self.known = match start {
+            Start::After(resume) => resume.marks.iter().copied().collect(),
+            Start::Beginning | Start::Committed => HighWater::default(),
+        };
+        (self.halted, self.paused) = (false, false);
+        self.parked.clear();
+        let mut state = self.shared.state.lock();
+        state.clear();
+        (state.reassigned, state.fault, state.joined) = (false, None, true);
+        for (&(topic, partition, from), end) in wanted.iter().zip(ends) {
+            if let Some(floor) = floor(&mut self.floors, topic, partition) {
+                *floor = from;
+            }
+            if let Some(part) = state.part(topic, partition) {
+                (part.handed, part.end) = (from, Some(end));
+            }
+        }
+        self.looked = Instant::now();
+        Ok(())
+    }
+
+    /// What is gone does not come back: repeated by the reader until it is told another place.
+    fn missing(&mut self, why: String) -> Result<(), String> {
+        self.shared.state.lock().fault = Some(why.clone());
+        self.halted = true;
+        Err(why)
+    }
+
+    /// Right after a deal the client may not be ready to seek.
+    fn seek_all(&self, list: &TopicPartitionList) -> Result<(), String> {
+        let deadline = Instant::now() + self.log.settings.timeout;
+        loop {
+            let done = self
+                .consumer
+                .seek_partitions(list.clone(), self.log.settings.timeout)
+                .map_err(|error| error.to_string())
+                .and_then(|done| {
+                    let failed = done.elements().into_iter().find_map(|e| e.error().err());
+                    failed.map_or(Ok(()), |error| Err(error.to_string()))
+                });
+            match done {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= deadline => return Err(why),
+                Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// Offsets of the first or last records of partitions, in their order.
+    fn ask(&self, places: &[(usize, i32)], what: Offset) -> Result<Vec<i64>, String> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = self.list(
+            places
+                .iter()
+                .map(|&(topic, partition)| (topic, partition, what)),
+        )?;
+        // The protocol takes these in the place of a time.
+        let answered = self
+            .consumer
+            .offsets_for_times(list, self.log.settings.timeout)
+            .map_err(|error| error.to_string())?;
+        let offset = |&(topic, partition): &(usize, i32)| {
+            let name = &self.topics[topic].1;
+            let element = answered.find_partition(name, partition);
+            let told = element.and_then(|element| {
+                element.error().ok()?;
+                match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                }
+            });
+            told.ok_or_else(|| format!("{name}, partition {partition}: the broker does not say where it begins and ends"))
+        };
+        places.iter().map(offset).collect()
+    }
+
+    fn committed(&self, places: &[(usize, i32)]) -> Result<Vec<Option<i64>>, String> {
+        let list = self.list(places.iter().map(|&(t, p)| (t, p, Offset::Invalid)))?;
+        let answered = self
+            .consumer
+            .committed_offsets(list, self.log.settings.timeout)
+            .map_err(|error| error.to_string())?;
+        let offset = |&(topic, partition): &(usize, i32)| {
+            let element = answered.find_partition(&self.topics[topic].1, partition);
+            match element.map(|element| (element.error(), element.offset())) {
+                Some((Ok(()), Offset::Offset(offset))) => Ok(Some(offset)),
+                Some((Err(error), _)) => Err(error.to_string()),
+                _ => Ok(None),
+            }
+        };
+        places.iter().map(offset).collect()
+    }
+
+    fn list(
+        &self,
+        places: impl Iterator<Item = (usize, i32, Offset)>,
+    ) -> Result<TopicPartitionList, String> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in places {
+            list.add_partition_offset(&self.topics[topic].1, partition, offset)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(list)
+    }
+
+    /// A reader that takes nothing stops the fetching, and not the group.
+    fn hold_back(&mut self) {
+        let mut state = self.shared.state.lock();
+        if !self.paused {
+            if state.is_full() {
+                self.shared.room.wait_for(&mut state, HOLD);
+            }
+            if !state.is_full() {
+                return;
+            }
+        }
+        let pause = state.is_full();
+        drop(state);
+        if pause == self.paused || self.halted {
+            return;
+        }
+        if let Ok(list) = self.consumer.assignment() {
+            let done = if pause {
+                self.consumer.pause(&list)
+            } else {
+                self.consumer.resume(&list)
+            };
+            if done.is_ok() {
+                self.paused = pause;
+            }
+        }
+    }
+
+    /// Tries what had to wait once more.
+    fn unpark_partitions(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Place> = self
+            .parked
+            .extract_if(.., |(_, at)| *at <= now)
+            .map(|(place, _)| place)
+            .collect();
+        if !due.is_empty()
+            && !self.paused
+            && let Ok(list) = self.list(due.iter().map(|&(t, p, o)| (t, p, Offset::Offset(o))))
+        {
+            // A partition that was dealt to another meanwhile needs none of this.
+            let _ = self.consumer.resume(&list);
+        }
+    }
+
+    fn take_burst(&mut self, runtime: &Handle) -> usize {
+        let mut items = Vec::new();
+        let mut count = 0;
+        while count < BURST {
+            // The message borrows the consumer, which nothing below changes.
+            let (taken, place) = {
+                let Some(polled) = self.consumer.poll(Duration::ZERO) else {
+                    break;
+                };
+                count += 1;
+                match polled {
+                    Ok(message) => {
+                        let Some(topic) = index_of(&self.topics, message.topic()) else {
+                            continue;
+                        };
+                        let place = (topic, message.partition(), message.offset());
+                        let mut desk = Desk {
+                            log: &self.log,
+                            group: &self.group,
+                            topic: self.topics[topic].0,
+                            known: &self.known,
+                            chunk: &mut self.chunk,
+                            memo: &mut self.memo,
+                            runtime,
+                        };
+                        let floor = floor(&mut self.floors, topic, message.partition());
+                        let taken = match floor {
+                            Some(floor) if !self.halted && message.offset() >= *floor => {
+                                *floor = message.offset() + 1;
+                                desk.take(&message, place)
+                            }
+                            _ => Taken::Stale,
+                        };
+                        (taken, place)
+                    }
+                    Err(error) => {
+                        self.failed(&error);
+                        break;
+                    }
+                }
+            };
+            match taken {
+                Taken::Item(item) => items.push(item),
+                Taken::Stale => {}
+                Taken::Later(why) => {
+                    self.later(place, why);
+                    break;
+                }
+            }
+            // A deal takes effect with what was polled before it.
+            if self.consumer.context().dealt.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        if !items.is_empty() {
+            let mut state = self.shared.state.lock();
+            for item in items {
+                state.push(item);
+            }
+            drop(state);
+            self.shared.news.notify_one();
+        }
+        count
+    }
+
+    /// Comes back to a message; only its partition waits.
+    fn later(&mut self, place: Place, why: String) {
+        let (topic, partition, offset) = place;
+        if let Some(floor) = floor(&mut self.floors, topic, partition) {
+            *floor = offset;
+        }
+        let waits = self
+            .list(std::iter::once((topic, partition, Offset::Offset(offset))))
+            .and_then(|list| {
+                self.seek_all(&list)?;
+                self.consumer
+                    .pause(&list)
+                    .map_err(|error| error.to_string())
+            });
+        if let Err(why) = waits {
+            // It would be passed by: the reader has to say where to go on.
+            let _ = self.missing(why);
+        }
+        self.parked.push((place, Instant::now() + RETRY));
+        self.trouble(why);
+    }
+
+    fn failed(&mut self, error: &KafkaError) {
+        match error {
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                let _ = self.missing(format!(
+                    "the log does not hold the place to read on from: {error}"
+                ));
+                self.shared.news.notify_one();
+            }
+            KafkaError::MessageConsumptionFatal(code) => {
+                let too_old = matches!(
+                    code,
+                    RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature
+                );
+                if too_old && !self.classic {
+                    tracing::info!(
+                        "the brokers do not have the newer protocol of groups: using the classic one"
+                    );
+                    self.classic = true;
+                } else {
+                    self.trouble(format!("the consumer is made anew: {error}"));
+                    std::thread::park_timeout(RETRY);
+                }
+                self.anew();
+            }
+            _ => self.trouble(format!("reading from Kafka: {error}")),
+        }
+    }
+
+    fn anew(&mut self) {
+        match consumer(&self.log, &self.group, self.classic) {
+            Ok(consumer) => {
+                self.shared.state.lock().consumer = None;
+                self.consumer = Arc::new(consumer);
+                self.join();
+            }
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    fn trouble(&self, why: String) {
+        self.shared.state.lock().trouble = Some(why);
+        self.shared.news.notify_one();
+    }
+
+    fn look_at_ends(&mut self) {
+        let (places, behind): (Vec<(usize, i32)>, bool) = {
+            let state = self.shared.state.lock();
+            let behind = |part: crate::reader::Part| part.end.is_none_or(|end| end > part.handed);
+            let behind = state.assigned().any(|(_, _, part)| behind(part));
+            let all = state
+                .assigned()
+                .map(|(topic, partition, _)| (topic, partition));
+            (all.collect(), behind)
+        };
+        let every = if behind { LOOK } else { LOOK_SOON * 5 };
+        if self.halted || self.start.is_some() || self.looked.elapsed() < every {
+            return;
+        }
+        self.looked = Instant::now();
+        // Brokers that do not answer are told of by the polling.
+        if let Ok(ends) = self.ask(&places, Offset::End) {
+            let mut state = self.shared.state.lock();
+            for ((topic, partition), end) in places.into_iter().zip(ends) {
+                if let Some(part) = state.part(topic, partition) {
+                    part.end = Some(end);
+                }
+            }
+        }
+    }
+}
+
+/// Turns one message into a record.
+struct Desk<'a> {
+    log: &'a Arc<Inner>,
+    group: &'a str,
+    topic: Topic,
+    known: &'a HighWater,
+    chunk: &'a mut BytesMut,
+    memo: &'a mut Option<(u32, u64)>,
+    runtime: &'a Handle,
+}
+
+impl Desk<'_> {
+    fn take(&mut self, message: &BorrowedMessage<'_>, place: Place) -> Taken {
+        let bytes = message.payload().unwrap_or_default();
+        let framed = framing::decode(bytes);
+        if let Some(framed) = &framed
+            && i32::from(framed.identity.partition.0) == place.1
+        {
+            return match self.fingerprint(framed.id) {
+                Ok(Some(fingerprint)) => {
+                    self.chunk
+                        .reserve(if self.chunk.capacity() < framed.fields.len() + 8 {
+                            CHUNK.max(framed.fields.len() + 8)
+                        } else {
+                            0
+                        });
+                    self.chunk.put_u64_le(fingerprint);
+                    self.chunk.put_slice(framed.fields);
+                    let body = self.chunk.split().freeze();
+                    self.record(framed.identity, body, place)
+                }
+                // Nobody knows this schema: its bytes as they are, which no decoder takes.
+                Ok(None) => self.record(framed.identity, Bytes::copy_from_slice(bytes), place),
+                Err(error) => Taken::Later(error.to_string()),
+            };
+        }
+        let told = message.headers().and_then(|headers| {
+            let ours = headers.iter().find(|header| header.key == framing::HEADER);
+            framing::identity_of(ours?.value?)
+        });
+        match told {
+            Some(identity) if i32::from(identity.partition.0) == place.1 => {
+                self.record(identity, Bytes::copy_from_slice(bytes), place)
+            }
+            _ => self.stray(bytes, place, framed.is_some()),
+        }
+    }
+
+    fn record(&self, identity: Identity, body: Bytes, place: Place) -> Taken {
+        let (topic, partition, offset) = place;
+        let known = self
+            .known
+            .get(self.topic, identity.source_id, identity.partition);
+        // Offsets are never negative.
+        let number = u64::try_from(offset).unwrap_or(0);
+        let record = (identity.pseq > known).then(|| Record {
+            topic: self.topic,
+            identity,
+            position: Position(number),
+            version: number + 1,
+            body,
+        });
+        Taken::Item(Item {
+            record,
+            after: (topic, partition, offset + 1),
+        })
+    }
+
+    fn stray(&self, bytes: &[u8], place: Place, elsewhere: bool) -> Taken {
+        let (topic, partition, offset) = place;
+        let why = if elsewhere {
+            "the event belongs into another partition"
+        } else {
+            "neither its bytes nor its header name an event"
+        };
+        if self.group.is_empty() {
+            self.log.strays_skipped.fetch_add(1, Ordering::Relaxed);
+            let name = self.log.settings.name(self.topic);
+            tracing::warn!("{name}, partition {partition}, offset {offset}: {why}");
+        } else {
+            let stray = Stray {
+                group: self.group,
+                topic: self.topic,
+                partition,
+                offset,
+                why,
+                bytes,
+            };
+            if let Err(error) = self.runtime.block_on(self.log.strays.put(self.log, &stray)) {
+                return Taken::Later(format!("the dead letters cannot be written: {error}"));
+            }
+            self.log.strays_put.fetch_add(1, Ordering::Relaxed);
+        }
+        Taken::Item(Item {
+            record: None,
+            after: (topic, partition, offset + 1),
+        })
+    }
+
+    fn fingerprint(&mut self, id: u32) -> Result<Option<u64>, Error> {
+        if let Some((known, fingerprint)) = *self.memo
+            && known == id
+        {
+            return Ok(Some(fingerprint));
+        }
+        let found = match self.log.ids.fingerprint(id) {
+            Some(fingerprint) => Some(fingerprint),
+            None => self.runtime.block_on(self.log.ids.look_up(id))?,
+        };
+        *self.memo = found.map(|fingerprint| (id, fingerprint)).or(*self.memo);
+        Ok(found)
+    }
+}
+
+fn index_of(topics: &[(Topic, String)], name: &str) -> Option<usize> {
+    topics.iter().position(|(_, known)| known == name)
+}
+
+fn floor(floors: &mut [Vec<i64>], topic: usize, partition: i32) -> Option<&mut i64> {
+    let partition = usize::try_from(partition).ok()?;
+    floors.get_mut(topic)?.get_mut(partition)
+}
+
+fn consumer(log: &Inner, group: &str, classic: bool) -> Result<BaseConsumer<Calls>, Error> {
+    let settings = &log.settings;
+    // A client needs a name for a group even where it joins none.
+    let name = settings.group(if group.is_empty() { "nobody" } else { group });
+    let chosen = settings.properties.contains_key("group.protocol");
+    let protocol: &[(&str, &str)] = if classic {
+        &[
+            ("group.protocol", "classic"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+        ]
+    } else if chosen || group.is_empty() {
+        &[]
+    } else {
+        &[("group.protocol", "consumer")]
+    };
+    let fixed = [
+        ("group.id", name.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        // Never a jump.
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+        ("check.crcs", "true"),
+    ];
+    let fixed = [&fixed[..], protocol].concat();
+    settings
+        .client(
+            &[
+                ("fetch.min.bytes", "1"),
+                ("fetch.wait.max.ms", "100"),
+                ("queued.max.messages.kbytes", "16384"),
+            ],
+            &fixed,
+        )
+        .create_with_context(Calls::default())
+        .map_err(Error::client)
+}

@@ -19,13 +19,38 @@ const KEY_HEADERS: [&str; 6] = [
     "ocp-apim-subscription-key",
 ];
 
+/// Headers in which something is looked for.
+pub trait Sought {
+    /// The first value of a name, given in lower case, if it is a text.
+    fn first(&self, name: &str) -> Option<&str>;
+}
+
+impl Sought for HeaderMap {
+    fn first(&self, name: &str) -> Option<&str> {
+        self.get(name)?.to_str().ok()
+    }
+}
+
+impl Sought for [httparse::Header<'_>] {
+    fn first(&self, name: &str) -> Option<&str> {
+        let field = self
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))?;
+        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+        let value = field.value;
+        std::str::from_utf8(value)
+            .ok()
+            .filter(|_| value.iter().all(is_text))
+    }
+}
+
 /// The caller behind a request.
 ///
 /// # Errors
 /// 401 when no key, an unknown, expired or blocked key is presented, or the key's team is blocked.
-pub fn authenticate(
+pub fn authenticate<H: Sought + ?Sized>(
     gateway: &Gateway,
-    headers: &HeaderMap,
+    headers: &H,
     now: Micros,
 ) -> Result<Principal, Error> {
     let presented = presented_key(headers).ok_or(Error::NoKey)?;
@@ -78,9 +103,9 @@ pub fn authenticate_admin(
 }
 
 /// The text of the key, without the word before it.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
+fn presented_key<H: Sought + ?Sized>(headers: &H) -> Option<&str> {
     KEY_HEADERS.iter().find_map(|name| {
-        let value = headers.get(*name)?.to_str().ok()?.trim();
+        let value = headers.first(name)?.trim();
         let key = match value.split_once(' ') {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim(),
             Some(_) => return None,

@@ -11,19 +11,20 @@ use axum::response::IntoResponse;
 use budgets::Refusal;
 use bytes::{Bytes, BytesMut};
 use config::Dialect;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use schemas::{Outcome, Text};
+use schemas::{Micros, Outcome, Text};
 
 use crate::admit::{self, Admission, Origin};
-use crate::auth::authenticate;
+use crate::auth::{Sought, authenticate};
+use crate::directory::Principal;
 use crate::endpoint::Endpoint;
-use crate::headers::{self, List, Timing};
+use crate::headers::{self, Lines, Timing};
 use crate::models::{Group, Served};
 use crate::providers::{demo, openai};
 use crate::record::{Call, Closed, End, Settled};
-use crate::reply::Reply;
+use crate::reply::{Content, Reply};
 use crate::request::{ModelRequest, Units};
 use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
@@ -31,42 +32,113 @@ use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
 use crate::{Error, Gateway, Worker, relay, stream};
 
-/// Answers one call. `named` is the model that the path names.
-pub async fn complete<B>(
-    worker: &Arc<Worker>,
-    request: Request<B>,
+/// What a client may wait at most, plain and streamed.
+const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
+
+/// What the headers of a call say, read before its body is.
+pub struct Sent {
+    caller: Result<Principal, Error>,
+    now: Micros,
+    started: Instant,
+    call_id: Option<Text>,
+    end_user: Option<Text>,
+    tags: Vec<Text>,
+    /// `x-litellm-timeout` and `x-litellm-stream-timeout`, as they stand.
+    timeouts: [Option<Text>; 2],
     endpoint: Endpoint,
+    /// The model that the path names.
     named: Option<Text>,
-) -> Response<Reply>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
+    /// What a form says of itself.
+    form: Option<HeaderValue>,
+}
+
+impl Sent {
+    /// Reads the headers of a chat call and finds its caller.
+    pub fn read<H: Sought + ?Sized>(gateway: &Gateway, headers: &H) -> Self {
+        let now = gateway.now();
+        let text = |name| headers.first(name).map(Text::from);
+        Self {
+            caller: authenticate(gateway, headers, now),
+            now,
+            started: Instant::now(),
+            call_id: sent_id(headers),
+            end_user: end_user(headers),
+            tags: tags(headers),
+            timeouts: TIMEOUTS.map(text),
+            endpoint: Endpoint::Chat,
+            named: None,
+            form: None,
+        }
+    }
+}
+
+/// Answers one call whose body is whole.
+pub async fn complete(worker: &Arc<Worker>, mut sent: Sent, body: Bytes) -> Reply {
     let flight = InFlight::enter(&worker.gateway);
-    let call_id = sent_id(request.headers());
-    match run(worker, request, flight, endpoint, named).await {
-        Ok(response) => response,
+    let call_id = sent.call_id.clone();
+    match run(worker, &mut sent, body, flight).await {
+        Ok(reply) => reply,
         Err(error) => refuse(&worker.gateway, error, call_id),
     }
 }
 
-async fn run<B>(
+/// Answers one call whose body is still to come. It is read only once the caller is
+/// known. `named` is the model that the path names.
+pub async fn receive<B>(
     worker: &Arc<Worker>,
     request: Request<B>,
-    flight: InFlight,
     endpoint: Endpoint,
     named: Option<Text>,
-) -> Result<Response<Reply>, Error>
+) -> Reply
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let gateway = &worker.gateway;
-    let (now, started) = (gateway.now(), Instant::now());
     let (head, body) = request.into_parts();
-    let caller = authenticate(gateway, &head.headers, now)?;
-    let body = read(body, &head.headers, gateway.config.limits.body_bytes_max).await?;
-    let request = match head.headers.get(header::CONTENT_TYPE) {
-        Some(kind) if endpoint.is_form() => ModelRequest::parse_form(endpoint, body, kind, named)?,
-        _ => ModelRequest::parse(endpoint, body, named)?,
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let sent = Sent {
+        endpoint,
+        named,
+        form: kind.filter(|_| endpoint.is_form()).cloned(),
+        ..Sent::read(&worker.gateway, &head.headers)
+    };
+    let body = match &sent.caller {
+        Ok(_) => {
+            read(
+                body,
+                &head.headers,
+                worker.gateway.config.limits.body_bytes_max,
+            )
+            .await
+        }
+        // Whoever it is, it will not be served.
+        Err(_) => Ok(Bytes::new()),
+    };
+    match body {
+        Ok(body) => complete(worker, sent, body).await,
+        Err(error) => {
+            let _flight = InFlight::enter(&worker.gateway);
+            refuse(&worker.gateway, error, sent.call_id)
+        }
+    }
+}
+
+async fn run(
+    worker: &Arc<Worker>,
+    sent: &mut Sent,
+    body: Bytes,
+    flight: InFlight,
+) -> Result<Reply, Error> {
+    let gateway = &worker.gateway;
+    let started = sent.started;
+    let caller = std::mem::replace(&mut sent.caller, Err(Error::NoKey))?;
+    if body.len() as u64 > gateway.config.limits.body_bytes_max {
+        let limit = gateway.config.limits.body_bytes_max;
+        return Err(Error::BodyTooLarge { limit });
+    }
+    let (endpoint, named) = (sent.endpoint, sent.named.take());
+    let request = match &sent.form {
+        Some(kind) => ModelRequest::parse_form(endpoint, body, kind, named)?,
+        None => ModelRequest::parse(endpoint, body, named)?,
     };
     caller.may_use(&request.model)?;
     let (group, served) = gateway.models.load().choose(&request.model)?;
@@ -82,13 +154,13 @@ where
             reason: "the built-in model answers chat only",
         });
     }
-    let timeout = timeout(&head.headers, &request, &served)?;
+    let timeout = timeout(&sent.timeouts, &request, &served)?;
     let origin = Origin {
         caller: &caller,
-        call_id: sent_id(&head.headers),
-        end_user: end_user(&head.headers),
-        tags: tags(&head.headers),
-        now,
+        call_id: sent.call_id.take(),
+        end_user: sent.end_user.take(),
+        tags: std::mem::take(&mut sent.tags),
+        now: sent.now,
         started,
         timeout,
     };
@@ -245,11 +317,7 @@ impl Exchange {
         }
     }
 
-    async fn answer_from_cache(
-        &mut self,
-        hit: Hit,
-        streamed: bool,
-    ) -> Result<Response<Reply>, Error> {
+    async fn answer_from_cache(&mut self, hit: Hit, streamed: bool) -> Result<Reply, Error> {
         let mut reading = Reading::estimate(hit.input_tokens, hit.output_tokens);
         reading.estimated = false;
         let found = (hit.kind, hit.similarity);
@@ -264,13 +332,18 @@ impl Exchange {
         } else {
             "application/json"
         };
-        let mut response = Response::new(chunks(hit.chunks));
-        *response.headers_mut() = self.worker.heads.make(&Fields::default(), |into| {
-            headers::cached(into, &self.call, &self.group, &self.served, found, &hit.key);
-            headers::cost(into, &self.call, &settled);
-            headers::content_type(into, kind);
-        });
-        Ok(response)
+        let mut head = Lines::new();
+        headers::cached(
+            &mut head,
+            &self.call,
+            &self.group,
+            &self.served,
+            found,
+            &hit.key,
+        );
+        headers::cost(&mut head, &self.call, &settled);
+        headers::content_type(&mut head, kind);
+        Ok(Reply::ok(head, chunks(hit.chunks)))
     }
 
     /// Stores a complete answer, off the client's way.
@@ -284,25 +357,21 @@ impl Exchange {
     }
 
     /// The head of an answer that a provider gave.
-    pub fn head(
-        &self,
-        upstream: &Fields,
-        timing: Timing,
-        more: impl FnOnce(&mut List),
-    ) -> HeaderMap {
-        self.worker.heads.make(upstream, |into| {
-            headers::answered(
-                into,
-                &self.call,
-                &self.group,
-                &self.served,
-                upstream,
-                timing,
-            );
-            headers::output_cap(into, self.cap);
-            headers::not_cached(into, self.cache.as_deref());
-            more(into);
-        })
+    pub fn head(&self, upstream: &Fields, timing: Timing, more: impl FnOnce(&mut Lines)) -> Lines {
+        let mut head = Lines::new();
+        headers::answered(
+            &mut head,
+            &self.call,
+            &self.group,
+            &self.served,
+            upstream,
+            timing,
+        );
+        headers::output_cap(&mut head, self.cap);
+        headers::not_cached(&mut head, self.cache.as_deref());
+        more(&mut head);
+        headers::provider(&mut head, upstream);
+        head
     }
 
     /// Counts a success of the deployment.
@@ -366,17 +435,18 @@ impl Drop for InFlight {
 }
 
 /// Counts a refusal, and says it as the operator wants it said.
-fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Response<Reply> {
+fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Reply {
     let by_budget = matches!(error, Error::Refused(Refusal::Budget { .. }));
-    let mut response = error.into_response().map(Reply::Routed);
+    let mut response = error.into_response();
     if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config.budgets.refusal_status) {
         *response.status_mut() = status;
     }
     gateway.metrics.failed(response.status().as_u16());
+    let mut reply = Reply::from(response);
     if let Some(id) = call_id {
-        headers::refused(response.headers_mut(), &id);
+        headers::refused(&mut reply.head, &id);
     }
-    response
+    reply
 }
 
 /// The whole body, if it is not too large.
@@ -422,24 +492,21 @@ where
 }
 
 /// The client's own id of the call.
-fn sent_id(headers: &HeaderMap) -> Option<Text> {
-    let id = headers.get("x-litellm-call-id")?.to_str().ok()?;
+fn sent_id<H: Sought + ?Sized>(headers: &H) -> Option<Text> {
+    let id = headers.first("x-litellm-call-id")?;
     (!id.is_empty() && id.len() <= 256).then(|| id.into())
 }
 
-fn end_user(headers: &HeaderMap) -> Option<Text> {
-    let value = headers
-        .get("x-litellm-end-user-id")
-        .or_else(|| headers.get("x-litellm-customer-id"))?;
-    let text = value.to_str().ok()?.trim();
+fn end_user<H: Sought + ?Sized>(headers: &H) -> Option<Text> {
+    let text = headers
+        .first("x-litellm-end-user-id")
+        .or_else(|| headers.first("x-litellm-customer-id"))?
+        .trim();
     (!text.is_empty()).then(|| text.into())
 }
 
-fn tags(headers: &HeaderMap) -> Vec<Text> {
-    let Some(list) = headers
-        .get("x-litellm-tags")
-        .and_then(|value| value.to_str().ok())
-    else {
+fn tags<H: Sought + ?Sized>(headers: &H) -> Vec<Text> {
+    let Some(list) = headers.first("x-litellm-tags") else {
         return Vec::new();
     };
     list.split(',')
@@ -451,26 +518,21 @@ fn tags(headers: &HeaderMap) -> Vec<Text> {
 
 /// The deployment's limit, or less where the client says so.
 fn timeout(
-    headers: &HeaderMap,
+    asked: &[Option<Text>; 2],
     request: &ModelRequest,
     served: &Served,
 ) -> Result<Duration, Error> {
-    let timeouts = &served.deployment.entry.timeouts;
-    let (limit, name) = if request.stream {
-        (timeouts.total_stream, "x-litellm-stream-timeout")
-    } else {
-        (timeouts.total, "x-litellm-timeout")
+    let limits = &served.deployment.entry.timeouts;
+    let [plain, streamed] = asked;
+    let (limit, name, text) = match (request.stream, streamed) {
+        (true, Some(streamed)) => (limits.total_stream, TIMEOUTS[1], Some(streamed)),
+        (true, None) => (limits.total_stream, TIMEOUTS[0], plain.as_ref()),
+        (false, _) => (limits.total, TIMEOUTS[0], plain.as_ref()),
     };
-    let Some(value) = headers
-        .get(name)
-        .or_else(|| headers.get("x-litellm-timeout"))
-    else {
+    let Some(text) = text else {
         return Ok(limit);
     };
-    let seconds: Option<f64> = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let seconds: Option<f64> = text.trim().parse().ok();
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) if !asked.is_zero() => Ok(asked.min(limit)),
         _ => Err(Error::bad_request(
@@ -489,14 +551,14 @@ fn is_event_stream(fields: &Fields) -> bool {
         .is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
-fn chunks(mut chunks: Vec<Bytes>) -> Reply {
+fn chunks(mut chunks: Vec<Bytes>) -> Content {
     if chunks.len() == 1 {
-        return Reply::Whole(chunks.remove(0));
+        return Content::Whole(chunks.remove(0));
     }
     let frames = chunks
         .into_iter()
         .map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    Reply::Routed(Body::new(StreamBody::new(futures_util::stream::iter(
+    Content::Routed(Body::new(StreamBody::new(futures_util::stream::iter(
         frames,
     ))))
 }

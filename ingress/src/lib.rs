@@ -136,6 +136,14 @@ impl Gateway {
             .mark_low_water(self.open_calls.low_water(&self.journal))?)
     }
 
+    /// A serving thread has nothing to do. Where every call has written its last record, nobody is on the
+    /// way to the disk whom a group could wait for.
+    fn hurry_if_all_wait(&self) {
+        if self.open_calls.count() == 0 {
+            self.journal.hurry();
+        }
+    }
+
     /// Whether no new calls are taken.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -174,7 +182,6 @@ impl Gateway {
 pub struct Worker {
     pub gateway: Arc<Gateway>,
     upstream: upstream::Upstream,
-    heads: headers::Heads,
     syncs: Arc<synced::Syncs>,
 }
 
@@ -183,7 +190,6 @@ impl Worker {
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self {
             upstream: upstream::Upstream::new(&gateway.config.timeouts),
-            heads: headers::Heads::default(),
             syncs: Arc::default(),
             gateway,
         }

@@ -4,17 +4,15 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
 use schemas::Text;
 
 use crate::Error;
 use crate::chat::Exchange;
-use crate::edit::Edits;
 use crate::headers::{self, Timing};
 use crate::json::{self, KEYS};
 use crate::providers::openai;
 use crate::record::End;
-use crate::reply::Reply;
+use crate::reply::{Content, Reply};
 use crate::semantic_cache::Complete;
 use crate::upstream::{Answer, UpstreamError};
 use crate::usage::{Reading, by_units, tokens_of_bytes};
@@ -65,7 +63,7 @@ impl Told {
 ///
 /// # Errors
 /// The provider's error, a failure on the way, or a journal that did not take the record.
-pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Response<Reply>, Error> {
+pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply, Error> {
     let body = match answer.collect(ANSWER_MAX).await {
         Ok(body) => body,
         Err(source) => {
@@ -134,22 +132,21 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Respo
             at: exchange.call.usage().admitted_at,
         });
     }
-    let mut response = Response::new(Reply::Whole(sent));
     let timing = Timing {
         started: exchange.call.started(),
         dispatched: exchange.dispatched,
         answered,
     };
-    *response.headers_mut() = exchange.head(&answer.fields, timing, |into| {
+    let head = exchange.head(&answer.fields, timing, |into| {
         headers::cost(into, &exchange.call, &settled);
         match kind {
             Some(kind) if exchange.endpoint.may_answer_text() => {
-                headers::content_type_of(into, kind);
+                headers::content_type_of(into, &kind);
             }
             _ => headers::content_type(into, "application/json"),
         }
     });
-    Ok(response)
+    Ok(Reply::ok(head, Content::Whole(sent)))
 }
 
 /// Reads a provider's refusal and ends the call: nothing was produced, so nothing is billed.
@@ -172,9 +169,13 @@ fn as_asked(body: &Bytes, model: Option<Range<usize>>, requested: &str) -> Bytes
     if json::text_at(body, at.start) == Some(requested) {
         return body.clone();
     }
-    let mut edits = Edits::default();
-    edits.replace(at, serde_json::to_string(requested).unwrap_or_default());
-    edits.apply(body)
+    let room = body.len() - at.len() + requested.len() + 2;
+    let mut sent = Vec::with_capacity(room);
+    sent.extend_from_slice(&body[..at.start]);
+    // A vector takes whatever is written, and a string always serialises.
+    let _ = serde_json::to_writer(&mut sent, requested);
+    sent.extend_from_slice(&body[at.end..]);
+    sent.into()
 }
 
 impl UpstreamError {

@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use tower_service::Service as _;
 
 use crate::endpoint::Endpoint;
-use crate::reply::Reply;
+use crate::reply::Content;
 use crate::{Error, Gateway, Worker, chat, health, management, models, spend};
 
 /// Management bodies are small.
@@ -25,16 +25,18 @@ pub async fn answer(
     worker: Arc<Worker>,
     mut routes: Router,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<Content>, Infallible> {
     if let Some((endpoint, model)) = Endpoint::of(request.uri().path()) {
         if request.method() != Method::POST {
-            return Ok(Error::NotPost.into_response().map(Reply::Routed));
+            return Ok(Error::NotPost.into_response().map(Content::Routed));
         }
         let model = model.map(|model| percent_decode_str(model).decode_utf8_lossy().into());
-        return Ok(chat::complete(&worker, request, endpoint, model).await);
+        return Ok(chat::receive(&worker, request, endpoint, model)
+            .await
+            .into());
     }
     let response = Box::pin(routes.call(request)).await?;
-    Ok(response.map(Reply::Routed))
+    Ok(response.map(Content::Routed))
 }
 
 /// The routes beside it.

@@ -1,5 +1,13 @@
 //! Threads that serve: one single-threaded runtime each, with a listening socket and a provider client
 //! of its own, so that a call never crosses threads. The kernel spreads connections over the sockets.
+//!
+//! A connection begins on our own wire, which knows plain chat calls alone; with the first other request
+//! hyper goes on with it.
+
+mod date;
+mod head;
+mod prefixed;
+mod wire;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,6 +26,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::{Error, Gateway, Worker, router};
+use prefixed::Prefixed;
+use wire::Rest;
 
 /// A client that has not sent its head by then is not going to.
 const HEADER_READ: Duration = Duration::from_secs(30);
@@ -71,8 +81,10 @@ pub fn start(gateway: Arc<Gateway>, listen: SocketAddr, threads: usize) -> Resul
     };
     for (number, socket) in sockets.into_iter().enumerate() {
         let (gateway, stopped) = (gateway.clone(), stopped.clone());
+        let idle = gateway.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .on_thread_park(move || idle.hurry_if_all_wait())
             .build()
             .map_err(Error::Thread)?;
         let thread = std::thread::Builder::new()
@@ -195,15 +207,29 @@ async fn connection(
     stream: TcpStream,
     worker: Arc<Worker>,
     routes: Router,
-    mut stopped: watch::Receiver<Stop>,
+    stopped: watch::Receiver<Stop>,
 ) {
     // Without it every small write may wait 40 ms for the client's acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    if let Some(rest) = wire::serve(stream, &worker, &stopped).await {
+        // Its room is not taken from connections that never need it.
+        Box::pin(general(rest, worker, routes, stopped)).await;
+    }
+}
+
+/// Serves whatever comes, for the rest of a connection.
+async fn general(
+    rest: Rest,
+    worker: Arc<Worker>,
+    routes: Router,
+    mut stopped: watch::Receiver<Stop>,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         router::answer(worker.clone(), routes.clone(), request)
     });
+    let stream = Prefixed::new(rest.read, rest.stream);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ)

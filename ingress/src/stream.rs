@@ -13,12 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
 
 use crate::chat::Exchange;
 use crate::headers::{self, Timing};
 use crate::record::End;
-use crate::reply::Reply;
+use crate::reply::{Content, Reply};
 use crate::semantic_cache::Complete;
 use crate::synced::Synced;
 use crate::upstream::{Answer, UpstreamError};
@@ -39,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// Begins to relay.
-pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Response<Reply> {
+pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Reply {
     exchange.call.first_byte();
     let answered = Instant::now();
     let scanner = Scanner::new(
@@ -65,9 +64,7 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Respon
         marked: answered,
         marked_tokens: 0,
     };
-    let mut response = Response::new(Reply::Stream(Box::new(relay)));
-    *response.headers_mut() = head;
-    response
+    Reply::ok(head, Content::Stream(Box::new(relay)))
 }
 
 /// A stream on its way to a client.

@@ -149,7 +149,7 @@ pub struct JournalConfig {
     /// Days that consumed segments are kept, so that every projection can be made again from them. Default 400.
     pub retention_days: u32,
     /// The longest that a group of calls waits for company before one sync serves all; one that is alone
-    /// never waits. Default 1000 µs.
+    /// never waits. Default 2000 µs.
     pub group_wait_us: u64,
 }
 
@@ -341,7 +341,7 @@ impl Default for Config {
                 segment_bytes: 16 << 20,
                 cap_bytes: 8 << 30,
                 retention_days: 400,
-                group_wait_us: 1_000,
+                group_wait_us: 2_000,
             },
             clickhouse: ClickHouse {
                 url: None,

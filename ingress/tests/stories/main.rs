@@ -6,4 +6,5 @@ mod plain;
 mod provider;
 mod recovery;
 mod streams;
+mod wire;
 mod world;

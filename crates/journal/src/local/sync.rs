@@ -32,6 +32,10 @@ struct Asked {
     stop: bool,
     stopped: bool,
     asleep: bool,
+    /// A group gathers: it can be hurried.
+    gathering: bool,
+    /// Nobody else is expected.
+    hurry: bool,
 }
 
 struct Waiting {
@@ -55,10 +59,21 @@ impl SyncQueue {
         }
     }
 
+    /// Whoever waits now is all there is: they need not wait for others.
+    pub fn hurry(&self) {
+        let mut asked = self.asked.lock();
+        if !asked.waiting.is_empty() {
+            asked.hurry = true;
+            if asked.gathering {
+                self.wake.notify_one();
+            }
+        }
+    }
+
     pub fn stop(&self) {
         let mut asked = self.asked.lock();
         asked.stop = true;
-        self.rouse(&asked);
+        self.wake.notify_one();
     }
 
     fn rouse(&self, asked: &Asked) {
@@ -92,9 +107,24 @@ impl SyncQueue {
         }
     }
 
+    /// Lets others come along for so long, or until nobody else is expected.
+    fn gather(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut asked = self.asked.lock();
+        asked.gathering = true;
+        while !asked.hurry && !asked.stop {
+            if self.wake.wait_until(&mut asked, until).timed_out() {
+                break;
+            }
+        }
+        asked.gathering = false;
+    }
+
     /// A sync begins: what was hinted at so far is covered by it.
     fn begin(&self) {
-        self.asked.lock().soon = None;
+        let mut asked = self.asked.lock();
+        asked.soon = None;
+        asked.hurry = false;
     }
 
     /// Moves out who waited for less than `synced`; everybody if the journal failed.
@@ -104,6 +134,8 @@ impl SyncQueue {
             .waiting
             .extract_if(.., |waiting| failed || waiting.place < synced);
         out.extend(done.map(|waiting| waiting.waker));
+        // They may come again, and then in one group with those who came meanwhile.
+        asked.hurry &= out.is_empty();
     }
 
     fn end(&self, out: &mut Vec<Waker>) {
@@ -136,7 +168,7 @@ pub fn run(shared: &Shared) {
         if todo.sync && shared.options.sync != Sync::Os {
             let wait = gather(group.max(todo.waiters), shared.options.group_wait);
             if !wait.is_zero() {
-                std::thread::sleep(wait);
+                shared.queue.gather(wait);
             }
             shared.queue.begin();
             let failed = shared.sync_to_tail().is_err();
@@ -153,7 +185,8 @@ pub fn run(shared: &Shared) {
     }
 }
 
-/// How long a group may gather, given how many came together last time: those on their way come along.
+/// How long a group may gather at most, given how many came together last time: those on their way come
+/// along, and [`SyncQueue::hurry`] ends it when none are.
 ///
 /// A sync costs about 60 µs of CPU, whatever it covers, so the more calls there are, the more a wait saves;
 /// one that is alone gains nothing by waiting.
@@ -224,6 +257,8 @@ impl Future for Durable {
                 waker: cx.waker().clone(),
             });
             self.id = Some(id);
+            // Somebody was on the way after all.
+            asked.hurry = false;
             shared.queue.rouse(&asked);
         }
         Poll::Pending

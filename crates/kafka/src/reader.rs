@@ -170,8 +170,9 @@ impl KafkaReader {
             names.push((topic, name));
             parts.push(vec![Part::default(); count]);
         }
-        // A reader of this process that was dropped may still hold the group's partitions.
-        log.left(Some(group)).await;
+        // A reader of this process that was dropped may still hold the group's partitions; a broker that does
+        // not answer gives them away by itself.
+        let _ = tokio::time::timeout(log.settings.timeout, log.left(Some(group))).await;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 parts,

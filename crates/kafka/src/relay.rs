@@ -111,6 +111,7 @@ impl Relay {
         });
         let (sender, ended) = oneshot::channel();
         let line = Line {
+            names: Names::new(&settings),
             settings,
             ids,
             journal: journal.clone(),
@@ -236,7 +237,23 @@ struct Batch {
     since: Instant,
 }
 
+/// Names on the broker, made once.
+struct Names([(Topic, String); TOPICS.len()]);
+
+impl Names {
+    fn new(settings: &Settings) -> Self {
+        Self(TOPICS.map(|topic| (topic, settings.name(topic))))
+    }
+
+    /// Nothing else is read from the journal.
+    fn of(&self, topic: Topic) -> &str {
+        let known = self.0.iter().find(|(known, _)| *known == topic);
+        known.map_or("", |(_, name)| name)
+    }
+}
+
 struct Line {
+    names: Names,
     settings: Settings,
     ids: Ids,
     journal: Journal,
@@ -389,10 +406,10 @@ impl Line {
             message.clear();
             framing::encode(&record.identity, &record.body, id, &mut message);
             let header = framing::header(&record.identity);
-            let name = self.settings.name(record.topic);
+            let name = self.names.of(record.topic);
             // Numbers are below 2⁶³ in any life of a process.
             let sent = producer.send(
-                BaseRecord::<(), Vec<u8>, usize>::with_opaque_to(&name, self.sent as usize)
+                BaseRecord::<(), Vec<u8>, usize>::with_opaque_to(name, self.sent as usize)
                     .partition(i32::from(record.identity.partition.0))
                     .payload(&message)
                     .headers(OwnedHeaders::new_with_capacity(1).insert(Header {

@@ -2,6 +2,8 @@
 //!
 //! An existing topic is never changed. One that would lose or move events is refused.
 
+use std::time::{Duration, Instant};
+
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -32,6 +34,7 @@ const TOPICS: [Topic; 7] = [
     Topic::Dlq,
 ];
 
+const LOOK: Duration = Duration::from_millis(50);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// A quarter of the journal's default segment, its longest record, and room for the frame.
 pub(crate) const MESSAGE_BYTES_MAX: &str = "5242880";
@@ -60,8 +63,14 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
             report.present.push(name);
         }
     }
-    verify(settings).await?;
-    Ok(report)
+    // A broker hears of new topics a moment after they are made.
+    let deadline = Instant::now() + settings.timeout;
+    loop {
+        match verify(settings).await {
+            Err(Error::NoTopic(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            checked => return checked.map(|()| report),
+        }
+    }
 }
 
 /// Checks that all topics are there and as they should be.

@@ -770,20 +770,24 @@ fn floor(floors: &mut [Vec<i64>], topic: usize, partition: i32) -> Option<&mut i
     floors.get_mut(topic)?.get_mut(partition)
 }
 
+/// The classic protocol of groups, as near to the newer one as it comes.
+const COOPERATIVE: &[(&str, &str)] = &[
+    ("group.protocol", "classic"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+];
+
 fn consumer(log: &Inner, group: &str, classic: bool) -> Result<BaseConsumer<Calls>, Error> {
     let settings = &log.settings;
     // A client needs a name for a group even where it joins none.
     let name = settings.group(if group.is_empty() { "nobody" } else { group });
-    let chosen = settings.properties.contains_key("group.protocol");
-    let protocol: &[(&str, &str)] = if classic {
-        &[
-            ("group.protocol", "classic"),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-        ]
-    } else if chosen || group.is_empty() {
-        &[]
-    } else {
-        &[("group.protocol", "consumer")]
+    let property = |name| settings.properties.get(name).map(String::as_str);
+    let protocol: &[(&str, &str)] = match property("group.protocol") {
+        _ if group.is_empty() => &[],
+        // Members keep what they have while others come and go.
+        Some("classic") if property("partition.assignment.strategy").is_none() => COOPERATIVE,
+        Some(_) => &[],
+        None if classic => COOPERATIVE,
+        None => &[("group.protocol", "consumer")],
     };
     let fixed = [
         ("group.id", name.as_str()),

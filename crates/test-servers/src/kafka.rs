@@ -142,6 +142,9 @@ impl Kafka {
 
     async fn format(&self) {
         let folder = self.folder.path().to_owned();
+        let mut id = rand::random::<[u8; 16]>();
+        // Its text begins with a letter: a dash would be taken for another option.
+        id[0] &= 0x7f;
         let run = move || {
             Command::new("java")
                 .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
@@ -149,7 +152,7 @@ impl Kafka {
                 .arg("-cp")
                 .arg(class_path())
                 .args(["kafka.tools.StorageTool", "format", "--standalone", "-t"])
-                .arg(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()))
+                .arg(URL_SAFE_NO_PAD.encode(id))
                 .arg("-c")
                 .arg(folder.join("server.properties"))
                 .current_dir(&folder)

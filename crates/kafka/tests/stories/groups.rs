@@ -1,0 +1,154 @@
+//! Readers of one group: partitions move between them, and no event is lost or applied twice.
+
+use std::time::Duration;
+
+use journal::{Dealt, Error, EventLog as _, HighWater, Lag, Reader, Start, Verdict};
+use kafka::Log;
+use schemas::Topic;
+
+use crate::world::{Sink, append, framed, identity, log, produce, take, usage_id};
+
+const PARTITIONS: u16 = 8;
+
+/// As a lane does: on a deal it drops what waits, asks its sink, and goes on there.
+async fn work(reader: &mut dyn Reader, sink: &mut Sink) -> bool {
+    match reader.next(100, Duration::from_millis(200)).await {
+        Ok(records) => {
+            sink.take(&records);
+            false
+        }
+        Err(Error::Reassigned { .. }) => {
+            reader
+                .seek(&Start::After(sink.resume()))
+                .await
+                .expect("seeks");
+            true
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn mine(reader: &dyn Reader) -> usize {
+    match reader.dealt() {
+        Dealt::Partitions { mine, of } => {
+            assert_eq!(of, PARTITIONS);
+            mine.len()
+        }
+        Dealt::All => panic!("a broker deals partitions"),
+    }
+}
+
+#[tokio::test]
+async fn partitions_move_between_readers_and_each_event_is_applied_once() {
+    partitions_move(&log(PARTITIONS).await).await;
+}
+
+/// With brokers from before 4.0.
+#[tokio::test]
+async fn partitions_move_with_the_classic_protocol_as_well() {
+    let mut settings = log(PARTITIONS).await.settings().clone();
+    let classic = ("group.protocol".to_owned(), "classic".to_owned());
+    settings.properties = [classic].into();
+    partitions_move(&Log::new(settings).expect("a log")).await;
+}
+
+async fn partitions_move(log: &Log) {
+    let mut appended = 0;
+    let mut feed = async |count: usize| {
+        for _ in 0..count {
+            append(log, (appended % usize::from(PARTITIONS)) as u16, "event").await;
+            appended += 1;
+        }
+        appended
+    };
+    // One sink: what two lanes share.
+    let mut sink = Sink::default();
+    let topics = [Topic::Usage];
+    let start = || Start::After(sink.resume());
+    let mut one = log
+        .reader("lane", &topics, start())
+        .await
+        .expect("a reader");
+    let all = feed(100).await;
+    while sink.applied < all {
+        assert!(
+            !work(&mut *one, &mut sink).await,
+            "alone, nothing is dealt anew"
+        );
+    }
+    assert_eq!(mine(&*one), usize::from(PARTITIONS));
+    one.commit().await.expect("commits");
+
+    let start = Start::After(sink.resume());
+    let mut two = log.reader("lane", &topics, start).await.expect("a reader");
+    let mut moved = false;
+    while mine(&*one) == usize::from(PARTITIONS) || mine(&*two) == 0 || !moved {
+        moved |= work(&mut *one, &mut sink).await;
+        work(&mut *two, &mut sink).await;
+    }
+    let all = feed(100).await;
+    while sink.applied < all {
+        work(&mut *one, &mut sink).await;
+        work(&mut *two, &mut sink).await;
+    }
+    assert_eq!(mine(&*one) + mine(&*two), usize::from(PARTITIONS));
+
+    drop(two);
+    let all = feed(100).await;
+    while sink.applied < all || mine(&*one) < usize::from(PARTITIONS) {
+        work(&mut *one, &mut sink).await;
+    }
+    assert_eq!(sink.gaps, 0);
+    // What was read and not applied when the partitions moved came again, or did not: once it counted.
+    assert_eq!(sink.applied, all);
+    while one.lag() != Lag::Records(0) {
+        work(&mut *one, &mut sink).await;
+    }
+    assert_eq!(log.stats().strays, 0);
+}
+
+/// A committed position that lies behind is only a repetition.
+#[tokio::test]
+async fn a_sink_that_is_ahead_of_the_group_drops_what_it_knows() {
+    let log = log(1).await;
+    for n in 0..10 {
+        append(&log, 0, &format!("{n}")).await;
+    }
+    let mut sink = Sink::default();
+    let topics = [Topic::Usage];
+    let mut reader = log
+        .reader("ahead", &topics, Start::Committed)
+        .await
+        .expect("a reader");
+    sink.take(&take(&mut *reader, 6).await[..6]);
+    drop(reader);
+    // With the marks alone, without an offset.
+    let marks: Vec<_> = sink.marks.marks().collect();
+    let start = Start::After(marks.into());
+    let mut reader = log.reader("ahead", &topics, start).await.expect("a reader");
+    sink.take(&take(&mut *reader, 4).await);
+    assert_eq!((sink.applied, sink.repeated, sink.gaps), (10, 0, 0));
+}
+
+/// A record that somebody removed is seen by its missing number.
+#[tokio::test]
+async fn a_missing_record_is_a_gap() {
+    let log = log(1).await;
+    for pseq in [1, 2, 4, 5] {
+        let message = framed(&identity(9, 0, pseq), "event", usage_id());
+        produce(log.settings(), 0, &message, None);
+    }
+    let topics = [Topic::Usage];
+    let mut reader = log
+        .reader("gap", &topics, Start::Committed)
+        .await
+        .expect("a reader");
+    let mut marks = HighWater::default();
+    let judged: Vec<_> = take(&mut *reader, 4)
+        .await
+        .iter()
+        .map(|record| marks.advance(record.topic, &record.identity))
+        .collect();
+    assert_eq!(judged[..2], [Verdict::Apply, Verdict::Apply]);
+    assert!(matches!(judged[2], Verdict::Gap { expected } if expected.0 == 3));
+}

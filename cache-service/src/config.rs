@@ -89,7 +89,7 @@ pub struct CacheConfig {
 pub struct SharedConfig {
     /// `redis://[user:password@]host:port/db`. Never shown.
     pub url: String,
-    /// Begins every key. Default `tollgate-cache:1`; the number is that of the layout.
+    /// Begins every key. Default `tollgate:answers:1`; the number is that of the layout.
     pub prefix: String,
     /// Longest wait of a look-up for one answer. Default 20 ms.
     pub budget: Duration,
@@ -105,7 +105,7 @@ impl SharedConfig {
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            prefix: "tollgate-cache:1".to_owned(),
+            prefix: "tollgate:answers:1".to_owned(),
             budget: Duration::from_millis(20),
             log_max: 100_000,
             compare_every: Duration::from_secs(300),

@@ -76,6 +76,8 @@ pub enum Error {
     Journal(#[from] journal::Error),
     #[error("the usage store is not available: {0}")]
     Store(String),
+    #[error("the answer cache is not available")]
+    Cache,
     /// No answer of the provider.
     #[error("{exception}Exception - {source}")]
     Upstream {
@@ -181,6 +183,7 @@ impl Error {
             Self::Unpriced { .. } => (S::BAD_REQUEST, "unpriced_model".into(), Some("model")),
             Self::Journal(_) => (S::SERVICE_UNAVAILABLE, "journal_unavailable".into(), None),
             Self::Store(_) => (S::SERVICE_UNAVAILABLE, "no_db_connection".into(), None),
+            Self::Cache => (S::SERVICE_UNAVAILABLE, "cache_unavailable".into(), None),
             Self::Upstream { source, .. } => (source.status(), source.kind().into(), None),
             Self::Provider(error) => (
                 error.status,

@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod auth;
+mod cache_routes;
 mod chat;
 pub mod clock;
 pub mod directory;
@@ -53,7 +54,7 @@ use tokio::task::JoinSet;
 pub use error::Error;
 pub use models::Models;
 pub use recovery::recover;
-pub use semantic_cache::{Complete, Found, Hit, Lookup, SemanticCache, Ticket};
+pub use semantic_cache::{Complete, Found, Hit, Lookup, SemanticCache, Ticket, Unavailable};
 pub use serve::{Running, start};
 
 /// What a gateway is made of.

@@ -14,7 +14,7 @@ use tower_service::Service as _;
 
 use crate::endpoint::Endpoint;
 use crate::reply::Content;
-use crate::{Error, Gateway, Worker, chat, health, management, models, spend};
+use crate::{Error, Gateway, Worker, cache_routes, chat, health, management, models, spend};
 
 /// Management bodies are small.
 const MANAGEMENT_BODY_MAX: usize = 4 << 20;
@@ -50,6 +50,7 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
         .route("/metrics", get(health::prometheus))
         .merge(management::routes())
         .merge(spend::routes())
+        .merge(cache_routes::routes())
         .layer(DefaultBodyLimit::max(MANAGEMENT_BODY_MAX))
         .fallback(unknown);
     rest.with_state(gateway.clone())

@@ -65,6 +65,10 @@ pub struct Complete {
     pub at: Micros,
 }
 
+/// The cache, or where it keeps its answers, does not answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Unavailable;
+
 /// The answer cache.
 #[async_trait]
 pub trait SemanticCache: Send + Sync {
@@ -73,6 +77,10 @@ pub trait SemanticCache: Send + Sync {
 
     /// Keeps an answer that ended in `stop`.
     async fn store(&self, ticket: Ticket, complete: Complete);
+
+    /// Takes an answer out, for every gateway: the one under this key, of this caller's where one is
+    /// given. Returns whether there was one.
+    async fn forget(&self, who: Option<&Attribution>, key: &str) -> Result<bool, Unavailable>;
 
     /// What can be had of it now, in a word: `semantic`, `exact` or `unavailable`.
     fn state(&self) -> &'static str;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod budgets;
 mod cache;
+mod cache_service;
 mod crash;
 mod demo;
 mod foreign;

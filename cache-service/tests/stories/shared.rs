@@ -136,7 +136,7 @@ async fn what_one_stores_another_serves_word_for_word_and_by_meaning() {
     .await;
     has(&a, 1).await;
     let mut keys = Keys::of(&redis).await;
-    assert_eq!(keys.all("tollgate-cache:1:e:*").await.len(), 1);
+    assert_eq!(keys.all("tollgate:answers:1:e:*").await.len(), 1);
 
     // Deleted through one, gone everywhere.
     assert!(b.delete(newer, Some("team")).await.unwrap());
@@ -190,7 +190,7 @@ async fn an_answer_that_redis_evicted_is_a_miss_and_a_tombstone() {
     kept(of_a.teach(&password, "Like this.").await);
     has(&b, 2).await;
     let mut keys = Keys::of(&redis).await;
-    keys.run(&["DEL", &format!("tollgate-cache:1:e:{id}")])
+    keys.run(&["DEL", &format!("tollgate:answers:1:e:{id}")])
         .await;
     let asked = of_b.miss(&ask("Which bus goes to the airport?!")).await;
     assert_eq!(asked.1, Reason::Evicted);
@@ -201,7 +201,7 @@ async fn an_answer_that_redis_evicted_is_a_miss_and_a_tombstone() {
     assert_eq!(of_b.hit(&password).await.kind, HitKind::Exact);
 
     // The log itself may be evicted, with what it would have told.
-    keys.run(&["DEL", "tollgate-cache:1:log"]).await;
+    keys.run(&["DEL", "tollgate:answers:1:log"]).await;
     let late = kept(of_a.teach(&ask("Who wrote Hamlet?"), "Shakespeare").await);
     assert_eq!(of_b.hit(&ask("Who wrote Hamlet?")).await.entry, late);
     has(&b, 2).await;
@@ -334,7 +334,7 @@ async fn entries_die_at_their_time_and_names_are_taken_as_they_are() {
     let redis = Redis::start(ANSWERS).await;
     let cache = exact(&redis).await;
     let mut config = over(&redis, exact_config());
-    config.shared.as_mut().unwrap().prefix = "tollgate-cache:*".to_owned();
+    config.shared.as_mut().unwrap().prefix = "tollgate:answers:*".to_owned();
     let other = open(config).await;
     let t = Tenant::of(&cache, "t");
     kept(
@@ -344,7 +344,7 @@ async fn entries_die_at_their_time_and_names_are_taken_as_they_are() {
     );
     let mut keys = Keys::of(&redis).await;
     for key in ["e", "x"] {
-        let names = keys.all(&format!("tollgate-cache:1:{key}:*")).await;
+        let names = keys.all(&format!("tollgate:answers:1:{key}:*")).await;
         let left: i64 = cmd("PTTL")
             .arg(&names[0])
             .query_async(&mut keys.0)
@@ -356,7 +356,7 @@ async fn entries_die_at_their_time_and_names_are_taken_as_they_are() {
     assert_eq!(other.stats().entries, 0);
     assert_eq!(told(&t.hit(&ask("Hi")).await), "Hello", "another's prefix");
     // What cannot be read is as good as evicted, here and at a start.
-    let entry = keys.all("tollgate-cache:1:e:*").await.remove(0);
+    let entry = keys.all("tollgate:answers:1:e:*").await.remove(0);
     keys.run(&["HSET", &entry, "a", "damage"]).await;
     assert_eq!(t.reason(&ask("Hi")).await, GONE);
     keys.run(&["HSET", &entry, "m", "{}"]).await;

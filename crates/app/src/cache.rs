@@ -11,22 +11,24 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_service::client::{RemoteTicket, Reply};
 use cache_service::{
-    Answer, CacheConfig, CacheService, Client, ClientConfig, HitKind, Lookup, Mode, Outcome,
-    Policy, SharedConfig, Tokens,
+    Answer, CacheConfig, CacheService, Client, ClientConfig, EntryId, HitKind, Lookup, Mode,
+    Outcome, Policy, SharedConfig, Tokens,
 };
-use ingress::{Complete, Found, Hit, SemanticCache, Ticket, clock};
-use schemas::{CacheKind, NanoUsd, RequestId};
+use config::Config;
+use ingress::{Complete, Found, Hit, SemanticCache, Ticket, Unavailable, clock};
+use schemas::{Attribution, CacheKind, NanoUsd, RequestId};
 
 use asked::{Asked, scope};
 
 /// The cache that a configuration asks for, if it asks for one.
-pub async fn open(cache: &config::Cache, data_dir: &Path) -> Result<Option<Arc<Answers>>> {
+pub async fn open(config: &Config, data_dir: &Path) -> Result<Option<Arc<Answers>>> {
+    let cache = &config.cache;
     if !cache.enabled {
         return Ok(None);
     }
     let side = match &cache.service_url {
         Some(url) => Side::There(client(cache, url)?),
-        None => Side::Here(Box::new(service(cache, data_dir).await?)),
+        None => Side::Here(Box::new(service(config, data_dir).await?)),
     };
     let policy = Policy {
         mode: if cache.semantic {
@@ -44,8 +46,18 @@ pub async fn open(cache: &config::Cache, data_dir: &Path) -> Result<Option<Arc<A
 }
 
 /// The cache itself, over the entries that the data directory holds.
-pub async fn service(cache: &config::Cache, data_dir: &Path) -> Result<CacheService> {
-    let config = CacheConfig {
+pub async fn service(config: &Config, data_dir: &Path) -> Result<CacheService> {
+    let cache = &config.cache;
+    // One word for everything of a gateway in any Redis; the number is that of the layout.
+    let prefix = config
+        .redis
+        .as_ref()
+        .map_or("tollgate", |redis| &redis.prefix);
+    let shared = |url: &config::Secret| SharedConfig {
+        prefix: format!("{prefix}:answers:1"),
+        ..SharedConfig::at(url.expose())
+    };
+    let settings = CacheConfig {
         threshold: cache
             .threshold
             .as_str()
@@ -55,13 +67,10 @@ pub async fn service(cache: &config::Cache, data_dir: &Path) -> Result<CacheServ
         ttl_max_s: cache.ttl.as_secs().max(86_400),
         bytes_max: cache.max_bytes,
         semantic: cache.semantic,
-        shared: cache
-            .redis_url
-            .as_ref()
-            .map(|url| SharedConfig::at(url.expose())),
+        shared: cache.redis_url.as_ref().map(shared),
         ..CacheConfig::at(data_dir.join("cache"))
     };
-    let service = CacheService::open(config).await?;
+    let service = CacheService::open(settings).await?;
     for warning in service.readiness().warnings {
         tracing::warn!("answer cache: {warning}");
     }
@@ -145,6 +154,18 @@ impl SemanticCache for Answers {
                 }
             }
         }
+    }
+
+    async fn forget(&self, who: Option<&Attribution>, key: &str) -> Result<bool, Unavailable> {
+        let Some(id) = EntryId::parse(key) else {
+            return Ok(false);
+        };
+        let scope = who.map(scope);
+        let gone = match &self.side {
+            Side::Here(service) => service.delete(id, scope.as_deref()).await,
+            Side::There(client) => client.delete(id, scope.as_deref()).await,
+        };
+        gone.map_err(|_| Unavailable)
     }
 
     fn state(&self) -> &'static str {

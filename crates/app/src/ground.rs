@@ -53,7 +53,7 @@ impl Ground {
             config: Arc::new(config.clone()),
             logs,
             key,
-            answers: cache::open(&config.cache, data_dir).await?,
+            answers: cache::open(config, data_dir).await?,
             catalog: Arc::new(ArcSwap::from_pointee(prices.catalog.clone())),
             _prices: prices,
             budgets: Arc::new(Memory::new()),

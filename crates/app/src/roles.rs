@@ -91,15 +91,18 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
 pub fn cache(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
-        let mut wanted = settings.config.cache.clone();
-        wanted.enabled = true;
-        let service = cache::service(&wanted, &settings.data_dir).await?;
+        let service = cache::service(&settings.config, &settings.data_dir).await?;
         let listener = tokio::net::TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         tracing::info!("answer cache on http://{}", settings.listen);
         let service = Arc::new(service);
-        let token = wanted.token.as_ref().map(|token| token.expose().to_owned());
+        let token = settings
+            .config
+            .cache
+            .token
+            .as_ref()
+            .map(|token| token.expose().to_owned());
         let stop = async { drop(asked_to_stop().await) };
         cache_service::api::serve(listener, service.clone(), token, stop).await?;
         service.drain().await;

@@ -1,10 +1,12 @@
 //! Readers of one group: partitions move between them, and no event is lost or applied twice.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::Duration;
 
 use journal::{Dealt, Error, EventLog as _, HighWater, Lag, Reader, Start, Verdict};
-use kafka::Log;
+use kafka::{Log, Settings};
 use schemas::Topic;
+use test_servers::Process;
 
 use crate::world::{Sink, append, framed, identity, log, produce, take, usage_id};
 
@@ -30,10 +32,7 @@ async fn work(reader: &mut dyn Reader, sink: &mut Sink) -> bool {
 
 fn mine(reader: &dyn Reader) -> usize {
     match reader.dealt() {
-        Dealt::Partitions { mine, of } => {
-            assert_eq!(of, PARTITIONS);
-            mine.len()
-        }
+        Dealt::Partitions { mine, .. } => mine.len(),
         Dealt::All => panic!("a broker deals partitions"),
     }
 }
@@ -151,4 +150,85 @@ async fn a_missing_record_is_a_gap() {
         .collect();
     assert_eq!(judged[..2], [Verdict::Apply, Verdict::Apply]);
     assert!(matches!(judged[2], Verdict::Gap { expected } if expected.0 == 3));
+}
+
+const CHILD: &str = "TOLLGATE_TEST_READER";
+
+/// Not a story: the process that is frozen in the next one. Reads, says so, and once it is told to go on,
+/// commits and reads on until the partitions are no longer its own.
+#[tokio::test]
+async fn a_process_that_reads() {
+    let Ok(told) = std::env::var(CHILD) else {
+        return;
+    };
+    let (bootstrap, prefix) = told.split_once('|').expect("two words");
+    let mut settings = Settings::new(bootstrap);
+    settings.topic_prefix = prefix.to_owned();
+    let log = Log::new(settings).expect("a log");
+    let topics = [Topic::Usage];
+    let mut reader = log
+        .reader("lane", &topics, Start::Committed)
+        .await
+        .expect("a reader");
+    take(&mut *reader, 10).await;
+    eprintln!("read");
+    std::io::stdin()
+        .read_line(&mut String::new())
+        .expect("a line");
+    eprintln!("commit {}", reader.commit().await.is_ok());
+    loop {
+        match reader.next(100, Duration::from_millis(100)).await {
+            Err(Error::Reassigned { .. }) => break,
+            // What it had read ahead, or the news that it is a member no longer.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    eprintln!("reassigned");
+}
+
+/// Frozen past its session and thawed: its commit is refused, and it hears that its partitions are gone.
+#[tokio::test]
+async fn a_zombie_cannot_commit_and_is_told() {
+    let log = log(2).await;
+    for n in 0..10 {
+        append(&log, n % 2, "event").await;
+    }
+    let settings = log.settings();
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let (input, keyboard) = std::io::pipe().expect("a pipe");
+    let (errors, output) = std::io::pipe().expect("a pipe");
+    let zombie = Process::start(std::env::current_exe().expect("this test"), |command| {
+        command
+            .args(["--exact", "groups::a_process_that_reads", "--nocapture"])
+            .env(
+                CHILD,
+                format!("{}|{}", settings.bootstrap_servers, settings.topic_prefix),
+            )
+            .stdin(input)
+            .stdout(std::process::Stdio::null())
+            .stderr(output);
+    });
+    let reading = std::thread::spawn(move || {
+        for line in BufReader::new(errors).lines().map_while(Result::ok) {
+            // Nobody listens once the story has ended.
+            let _ = sender.send(line);
+        }
+    });
+    assert_eq!(lines.recv().await.as_deref(), Some("read"));
+    zombie.freeze();
+    let mut heir = log
+        .reader("lane", &[Topic::Usage], Start::Committed)
+        .await
+        .expect("a reader");
+    let mut sink = Sink::default();
+    while sink.applied < 10 || mine(&*heir) < 2 {
+        work(&mut *heir, &mut sink).await;
+    }
+    heir.commit().await.expect("commits");
+    zombie.thaw();
+    writeln!(&keyboard, "go on").expect("told");
+    assert_eq!(lines.recv().await.as_deref(), Some("commit false"));
+    assert_eq!(lines.recv().await.as_deref(), Some("reassigned"));
+    drop(zombie);
+    reading.join().expect("ends with the zombie");
 }

@@ -67,15 +67,13 @@ pub(super) struct Book {
     calls: HashMap<RequestId, Call>,
     /// Of the state that this process has told its calls to, or is telling.
     generation: Option<Text>,
+    /// It has told all of them.
+    told: bool,
     open: u64,
     finished: u64,
 }
 
 impl Book {
-    pub(super) fn generation(&self) -> Option<Text> {
-        self.generation.clone()
-    }
-
     /// (open, finished) calls.
     pub(super) const fn counts(&self) -> (u64, u64) {
         (self.open, self.finished)
@@ -184,14 +182,12 @@ impl Book {
         }
     }
 
-    /// The server has forgotten it in the generation that it was told in: expired.
-    pub(super) fn gone(&mut self, hold: RequestId, generation: &str) {
-        if self.generation.as_deref() == Some(generation) {
-            self.remove(hold);
-        }
+    /// The generation that knows every call of this process.
+    pub(super) fn told(&self) -> Option<Text> {
+        self.generation.clone().filter(|_| self.told)
     }
 
-    fn remove(&mut self, hold: RequestId) {
+    pub(super) fn remove(&mut self, hold: RequestId) {
         if let Some(Call::Known(known)) = self.calls.remove(&hold) {
             match known.over {
                 Some(_) => self.finished -= 1,
@@ -264,11 +260,26 @@ impl Book {
     /// From here on grants of this generation count, and everything that stands is to be told.
     pub(super) fn begin(&mut self, generation: &Text) -> Vec<(RequestId, Known)> {
         self.generation = Some(generation.clone());
+        self.told = false;
         let known = self.calls.iter().filter_map(|(&hold, call)| match call {
             Call::Known(known) => Some((hold, known.clone())),
             _ => None,
         });
         known.collect()
+    }
+
+    /// Of calls that were told to be in progress, those that have ended since.
+    pub(super) fn ended(&self, told: &[(RequestId, Known)]) -> Vec<(RequestId, Over)> {
+        let running = told.iter().filter(|(_, known)| known.over.is_none());
+        let ended = running.filter_map(|(hold, _)| match self.calls.get(hold) {
+            Some(Call::Known(known)) => known.over.map(|over| (*hold, over)),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    pub(super) fn complete(&mut self, generation: &Text) {
+        self.told = self.generation.as_ref() == Some(generation);
     }
 
     /// Whether the server may know it of this process.

@@ -102,7 +102,7 @@ impl Shared {
         let told = {
             let mut book = self.book.lock();
             book.forget(&marks, now);
-            heard && book.generation().as_ref() == Some(&generation)
+            heard && book.told().as_ref() == Some(&generation)
         };
         let mut view = self.view.lock();
         // The answer was on its way for half of the time that it took.
@@ -130,6 +130,11 @@ impl Shared {
                 return Ok(());
             }
         }
+        // Their ends may have come to the server before they did.
+        let ended = self.book.lock().ended(&calls);
+        for (hold, over) in ended {
+            self.tell_end(hold, &over).await?;
+        }
         self.take_back().await?;
         let mut command = self.function("told");
         command
@@ -137,6 +142,9 @@ impl Shared {
             .text(generation)
             .number(self.lease());
         let answer = Answer::of(self.link.call(&command, BULK).await?)?;
+        if answer.kind() == APPLIED {
+            self.book.lock().complete(generation);
+        }
         let mut view = self.view.lock();
         view.told = answer.kind() == APPLIED && *view.generation == **generation;
         drop(view);
@@ -210,13 +218,16 @@ impl Shared {
 
     /// Answers what `finish` answered.
     pub(super) async fn tell_end(&self, hold: RequestId, over: &Over) -> Result<Answer, Trouble> {
+        let told = self.book.lock().told();
         let mut command = self.function("finish");
         write_end(&mut command, hold, over);
         let answer = Answer::of(self.link.call(&command, self.settings.wait).await?)?;
         let mut book = self.book.lock();
         book.heard(hold);
-        if answer.kind() == 0 && answer.number(1) == Some(OPEN) {
-            book.gone(hold, answer.text(2).unwrap_or_default());
+        // State that knew all calls has forgotten it: it expired, or it is settled.
+        if answer.kind() == 0 && answer.number(1) == Some(OPEN) && told.as_deref() == answer.text(2)
+        {
+            book.remove(hold);
         }
         Ok(answer)
     }

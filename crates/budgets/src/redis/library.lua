@@ -11,6 +11,7 @@
 --   {p}:windows            zset  windows by the instant they are forgotten
 --   {p}:marks, {p}:next    hash  what is settled: <source>:<partition> -> pseq, partition -> offset
 --   {p}:members            hash  process, <name>/<life> -> <lease> <generation it told its calls to>
+--   {p}:steps              hash  begun, ended: see `write`
 --   {p}:caught             set   partitions whose lane has caught up in this generation
 --
 -- Money is the decimal text of an i64. Lua's numbers are doubles: additions are HINCRBY, comparisons go
@@ -100,6 +101,27 @@ local function up_to(a, b) return #a < #b or (#a == #b and a <= b) end
 
 local function base_of(keys) return string.sub(keys[1], 1, -6) end
 
+-- A step is a transaction in the append-only file, but Redis 7 may cut the file within one, and do the
+-- first half of it at the restart after the next. So each step counts its begin and its end: where the two
+-- differ, something was done by halves, and the state is worth nothing.
+local steps, stepping = '', false
+
+local function write(...)
+  if not stepping then
+    stepping = true
+    redis.call('HINCRBY', steps, 'begun', 1)
+  end
+  return redis.call(...)
+end
+
+local function is_whole(keys)
+  local counts = redis.call('HMGET', base_of(keys) .. 'steps', 'begun', 'ended')
+  return counts[1] == counts[2]
+end
+
+-- State that is being thrown away, by its key: until it is restored nothing is done to it.
+local wiping = {}
+
 local function server_time()
   local time = redis.call('TIME')
   return time[1] * 1e6 + time[2]
@@ -117,14 +139,20 @@ local function state_of(keys)
   if not phase then return ABSENT, '' end
   local seen = alive[keys[1]] == generation
   if phase == 'rebuilding' then return seen and REBUILDING or ABSENT, generation end
-  if not seen then return RESTARTED, generation end
+  if not seen then return is_whole(keys) and RESTARTED or ABSENT, generation end
   return phase == 'open' and OPEN or RESTORING, generation
+end
+
+-- Calls of these processes may be open: they are waited for, though the state has forgotten them.
+local function expect(base, lease, members, first)
+  local ends = string.format('%.0f -', server_time() + tonumber(lease))
+  for at = first, #members do write('HSETNX', base .. 'members', members[at], ends) end
 end
 
 local function new_generation(keys, generation)
   local base = base_of(keys)
-  redis.call('DEL', base .. 'caught')
-  redis.call('HSET', keys[1], 'phase', 'restoring', 'generation', generation, 'since', server_time())
+  write('DEL', base .. 'caught')
+  write('HSET', keys[1], 'phase', 'restoring', 'generation', generation, 'since', server_time())
   alive[keys[1]] = generation
 end
 
@@ -144,13 +172,13 @@ end
 -- Keeps a hold, or forgets one that is over.
 local function keep(base, id, hold)
   if hold[PHASE] == GONE and not hold[RUNNING] then
-    redis.call('DEL', base .. 'h:' .. id)
-    redis.call('ZREM', base .. 'exp', id)
+    write('DEL', base .. 'h:' .. id)
+    write('ZREM', base .. 'exp', id)
   else
-    redis.call('SET', base .. 'h:' .. id, cmsgpack.pack(hold))
+    write('SET', base .. 'h:' .. id, cmsgpack.pack(hold))
     local ends = hold[EXPIRES]
     if hold[PHASE] == FINISHED then ends = ends + FINISHED_KEPT end
-    redis.call('ZADD', base .. 'exp', ends, id)
+    write('ZADD', base .. 'exp', ends, id)
   end
 end
 
@@ -161,7 +189,7 @@ local function add_to_windows(base, hold, field, change)
   for _, window in ipairs(hold[WINDOWS]) do
     if not seen[window] then
       seen[window] = true
-      redis.call('HINCRBY', base .. 'w:' .. window, field, change)
+      write('HINCRBY', base .. 'w:' .. window, field, change)
     end
   end
 end
@@ -177,10 +205,10 @@ local function leave_gauges(base, hold, requests, tokens)
       if gauge[1] then
         local running = math.max(tonumber(gauge[4]) - 1, 0)
         if tonumber(gauge[1]) == hold[MINUTES][at] then
-          redis.call('HSET', key, 'p', running, 'r', math.max(gauge[2] - requests, 0),
+          write('HSET', key, 'p', running, 'r', math.max(gauge[2] - requests, 0),
             't', math.max(gauge[3] + tokens, 0))
         else
-          redis.call('HSET', key, 'p', running)
+          write('HSET', key, 'p', running)
         end
       end
     end
@@ -203,8 +231,8 @@ local function drop_money(base, hold)
 end
 
 local function know_window(base, window, ends)
-  redis.call('HSET', base .. 'w:' .. window, 'e', ends)
-  redis.call('ZADD', base .. 'windows', tonumber(ends) + WINDOW_KEPT, window)
+  write('HSET', base .. 'w:' .. window, 'e', ends)
+  write('ZADD', base .. 'windows', tonumber(ends) + WINDOW_KEPT, window)
 end
 
 local function rolled(gauge, minute)
@@ -215,9 +243,9 @@ local function rolled(gauge, minute)
 end
 
 local function take_slot(key, minute, requests, tokens, running, lasts, fresh)
-  redis.call('HSET', key, 'm', minute, 'r', requests, 't', tokens, 'p', running)
+  write('HSET', key, 'm', minute, 'r', requests, 't', tokens, 'p', running)
   -- Once a minute, so that it outlives every call that began in it.
-  if fresh then redis.call('PEXPIRE', key, math.ceil(lasts / 1000) + 25 * 3600 * 1000) end
+  if fresh then write('PEXPIRE', key, math.ceil(lasts / 1000) + 25 * 3600 * 1000) end
 end
 
 ---------------------------------------------------------------------------------------------- reservation
@@ -341,9 +369,9 @@ local function reserve(keys, args)
   local held, expires = text_of(granted), now + lasts
   for name, window in pairs(windows) do
     local key = base .. 'w:' .. name
-    redis.call('HINCRBY', key, 'h', held)
+    write('HINCRBY', key, 'h', held)
     if window.e ~= window.ends then know_window(base, name, window.ends) end
-    if window.l ~= window.limit then redis.call('HSET', key, 'l', window.limit) end
+    if window.l ~= window.limit then write('HSET', key, 'l', window.limit) end
   end
   for budget, gauge in pairs(gauges) do
     gauge.r, gauge.t, gauge.p = gauge.r + 1, gauge.t + tokens, gauge.p + 1
@@ -360,8 +388,8 @@ local function reserve(keys, args)
     answer[next + 5] = gauge and gauge.t or ''
     answer[next + 6] = gauge and gauge.m or ''
   end
-  redis.call('SET', base .. 'h:' .. id, cmsgpack.pack(hold))
-  redis.call('ZADD', base .. 'exp', expires, id)
+  write('SET', base .. 'h:' .. id, cmsgpack.pack(hold))
+  write('ZADD', base .. 'exp', expires, id)
   return answer
 end
 
@@ -448,12 +476,12 @@ local function sweep(keys, args)
       drop_money(base, hold)
       keep(base, id, hold)
     else
-      redis.call('ZREM', base .. 'exp', id)
+      write('ZREM', base .. 'exp', id)
     end
   end
   for _, window in ipairs(redis.call('ZRANGEBYSCORE', base .. 'windows', '-inf', now, 'LIMIT', 0, most)) do
-    redis.call('DEL', base .. 'w:' .. window)
-    redis.call('ZREM', base .. 'windows', window)
+    write('DEL', base .. 'w:' .. window)
+    write('ZREM', base .. 'windows', window)
   end
   return #late
 end
@@ -470,12 +498,12 @@ end
 -- Sums of changes per window, written at the end; each sum stays where a double is exact.
 local function change_window(base, changes, field, window, change)
   if #change > SHORT then
-    redis.call('HINCRBY', base .. 'w:' .. window, field, change)
+    write('HINCRBY', base .. 'w:' .. window, field, change)
     return
   end
   local sum = (changes[window] or 0) + tonumber(change)
   if sum > HUGE or sum < -HUGE then
-    redis.call('HINCRBY', base .. 'w:' .. window, field, string.format('%.0f', sum))
+    write('HINCRBY', base .. 'w:' .. window, field, string.format('%.0f', sum))
     sum = 0
   end
   changes[window] = sum
@@ -551,16 +579,16 @@ local function settle(keys, args)
     end
   end
   for window, change in pairs(held) do
-    redis.call('HINCRBY', base .. 'w:' .. window, 'h', string.format('%.0f', change))
+    write('HINCRBY', base .. 'w:' .. window, 'h', string.format('%.0f', change))
   end
   for window, change in pairs(finished) do
-    redis.call('HINCRBY', base .. 'w:' .. window, 'f', string.format('%.0f', change))
+    write('HINCRBY', base .. 'w:' .. window, 'f', string.format('%.0f', change))
   end
   for at = deltas_at, holds_at - 1, 3 do
-    redis.call('HINCRBY', base .. 'w:' .. args[at], 'u', args[at + 2])
+    write('HINCRBY', base .. 'w:' .. args[at], 'u', args[at + 2])
   end
-  for at = marks_at, offsets_at - 1, 3 do redis.call('HSET', base .. 'marks', args[at], args[at + 2]) end
-  for at = offsets_at, deltas_at - 1, 3 do redis.call('HSET', base .. 'next', args[at], args[at + 2]) end
+  for at = marks_at, offsets_at - 1, 3 do write('HSET', base .. 'marks', args[at], args[at + 2]) end
+  for at = offsets_at, deltas_at - 1, 3 do write('HSET', base .. 'next', args[at], args[at + 2]) end
 
   local over = 0
   for _, window in ipairs(limited) do
@@ -602,22 +630,22 @@ end
 
 ---------------------------------------------------------------------------------------------- restoration
 
--- Makes the caller the one who restores. args: token, lasts of the lock, force, lease, known processes
+-- Makes the caller the one who restores; 1 behind the answer tells it to throw everything away first.
+-- args: token, lasts of the lock, force, lease, known processes
 local function begin(keys, args)
   local base, token, now = base_of(keys), args[1], server_time()
   local phase, holder = state_of(keys)
+  local whole = is_whole(keys)
   if args[3] == '0' then
     if phase > REBUILDING then return {APPLIED} end
     local lasts = tonumber(redis.call('HGET', keys[1], 'until') or 0)
     if phase == REBUILDING and holder ~= token and now < lasts then return {WAITING} end
   end
-  redis.call('HSET', keys[1], 'phase', 'rebuilding', 'generation', token, 'until', now + tonumber(args[2]))
+  write('HSET', keys[1], 'phase', 'rebuilding', 'generation', token, 'until', now + tonumber(args[2]))
   alive[keys[1]] = token
-  -- Calls of these may be open: they are waited for, though the state has forgotten them.
-  for at = 5, #args do
-    redis.call('HSETNX', base .. 'members', args[at], string.format('%.0f -', now + tonumber(args[4])))
-  end
-  return {ADMITS}
+  expect(base, args[4], args, 5)
+  if not whole then wiping[keys[1]] = true end
+  return {ADMITS, whole and 0 or 1}
 end
 
 local function restores(keys, token)
@@ -629,11 +657,11 @@ end
 local function restore_nothing(keys, args)
   if not restores(keys, args[1]) then return {LOST} end
   local base = base_of(keys)
-  redis.call('HSET', keys[1], 'until', server_time() + tonumber(args[2]))
+  write('HSET', keys[1], 'until', server_time() + tonumber(args[2]))
   local found = redis.call('ZSCAN', base .. 'windows', args[3], 'COUNT', 1000)
   for at = 1, #found[2], 2 do
     local key = base .. 'w:' .. found[2][at]
-    if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'u', 0) end
+    if redis.call('EXISTS', key) == 1 then write('HSET', key, 'u', 0) end
   end
   return {APPLIED, found[1]}
 end
@@ -642,11 +670,11 @@ end
 local function restore_windows(keys, args)
   if not restores(keys, args[1]) then return {LOST} end
   local base = base_of(keys)
-  redis.call('HSET', keys[1], 'until', server_time() + tonumber(args[2]))
+  write('HSET', keys[1], 'until', server_time() + tonumber(args[2]))
   for at = 3, #args, 3 do
     local key = base .. 'w:' .. args[at]
     if not redis.call('HGET', key, 'e') then know_window(base, args[at], args[at + 1]) end
-    redis.call('HSET', key, 'u', args[at + 2])
+    write('HSET', key, 'u', args[at + 2])
   end
   return {APPLIED}
 end
@@ -655,10 +683,11 @@ end
 local function restore_end(keys, args)
   if not restores(keys, args[1]) then return {LOST} end
   local base, marks = base_of(keys), tonumber(args[3])
-  redis.call('DEL', base .. 'marks', base .. 'next')
-  for at = 4, 3 + 2 * marks, 2 do redis.call('HSET', base .. 'marks', args[at], args[at + 1]) end
-  for at = 4 + 2 * marks, #args, 2 do redis.call('HSET', base .. 'next', args[at], args[at + 1]) end
-  redis.call('HDEL', keys[1], 'until')
+  write('DEL', base .. 'marks', base .. 'next')
+  for at = 4, 3 + 2 * marks, 2 do write('HSET', base .. 'marks', args[at], args[at + 1]) end
+  for at = 4 + 2 * marks, #args, 2 do write('HSET', base .. 'next', args[at], args[at + 1]) end
+  write('HDEL', keys[1], 'until')
+  wiping[keys[1]] = nil
   new_generation(keys, args[2])
   return {APPLIED}
 end
@@ -670,31 +699,34 @@ local function awaits(base, generation)
     local lease, told = string.match(members[at + 1], '^(%S+) (%S+)$')
     if told ~= generation then
       if now < tonumber(lease) then return true end
-      redis.call('HDEL', base .. 'members', members[at])
+      write('HDEL', base .. 'members', members[at])
     end
   end
   return false
 end
 
 -- args: a fresh generation, pause, count of partitions that there are (0: the caller reads them all),
--- count of the caller's, those, marks (field, pseq)
+-- count of the caller's, those, count of marks, those (field, pseq), lease, known processes
 local function caught_up(keys, args)
   local base = base_of(keys)
   local phase, generation = state_of(keys)
   if phase <= REBUILDING then return {LOST} end
   local all, mine = tonumber(args[3]), tonumber(args[4])
-  for at = 5 + mine, #args, 2 do
+  local marks = tonumber(args[5 + mine])
+  local lease_at = 6 + mine + 2 * marks
+  for at = 6 + mine, lease_at - 1, 2 do
     if not is_settled(base, args[at], args[at + 1]) then return fenced(base) end
   end
   if phase == OPEN then return {ADMITS} end
   if phase == RESTARTED then
     generation = args[1]
     new_generation(keys, generation)
+    expect(base, args[lease_at], args, lease_at + 1)
   end
   if all == 0 then
-    redis.call('SADD', base .. 'caught', 'all')
+    write('SADD', base .. 'caught', 'all')
   else
-    for at = 5, 4 + mine do redis.call('SADD', base .. 'caught', args[at]) end
+    for at = 5, 4 + mine do write('SADD', base .. 'caught', args[at]) end
   end
   local caught = redis.call('SISMEMBER', base .. 'caught', 'all') == 1
     or (all > 0 and redis.call('SCARD', base .. 'caught') >= all)
@@ -702,7 +734,7 @@ local function caught_up(keys, args)
   if not caught or server_time() < since + tonumber(args[2]) or awaits(base, generation) then
     return {WAITING, generation}
   end
-  redis.call('HSET', keys[1], 'phase', 'open')
+  write('HSET', keys[1], 'phase', 'open')
   return {ADMITS}
 end
 
@@ -715,14 +747,14 @@ local function tick(keys, args)
   local phase, generation = state_of(keys)
   local known = redis.call('HGET', base .. 'members', member)
   local told = known and string.match(known, ' (%S+)$') or '-'
-  if not known then
+  local name = string.match(member, '^(.+/)')
+  if not known and name then
     -- The last life of a process of that name is over: nothing is to be waited for.
-    local name = string.match(member, '^(.*/)') or member
     for _, other in ipairs(redis.call('HKEYS', base .. 'members')) do
-      if string.sub(other, 1, #name) == name then redis.call('HDEL', base .. 'members', other) end
+      if string.sub(other, 1, #name) == name then write('HDEL', base .. 'members', other) end
     end
   end
-  redis.call('HSET', base .. 'members', member, string.format('%.0f %s', now + tonumber(args[2]), told))
+  write('HSET', base .. 'members', member, string.format('%.0f %s', now + tonumber(args[2]), told))
   local answer = {now, phase, generation, told == generation and 1 or 0, redis.call('ZCARD', base .. 'windows')}
   for at = 3, #args do answer[#answer + 1] = redis.call('HGET', base .. 'marks', args[at]) or '0' end
   for _, name in ipairs(redis.call('HKEYS', base .. 'members')) do answer[#answer + 1] = name end
@@ -731,7 +763,7 @@ end
 
 -- A process ends by itself, with no call open.
 local function leave(keys, args)
-  return redis.call('HDEL', base_of(keys) .. 'members', args[1])
+  return write('HDEL', base_of(keys) .. 'members', args[1])
 end
 
 -- Holds of a process, some at a time. args: member, cursor
@@ -817,7 +849,7 @@ end
 local function told(keys, args)
   local phase, generation = state_of(keys)
   if phase <= REBUILDING or generation ~= args[2] then return {LOST} end
-  redis.call('HSET', base_of(keys) .. 'members', args[1],
+  write('HSET', base_of(keys) .. 'members', args[1],
     string.format('%.0f %s', server_time() + tonumber(args[3]), generation))
   return {APPLIED}
 end
@@ -826,20 +858,33 @@ local function version()
   return {VERSION, BUILD}
 end
 
-local function register(name, callback)
-  redis.register_function('tollgate_budgets_' .. name, callback)
+-- One step. `nothing` is the answer while the state is thrown away; absent, the step is part of that.
+local function step(callback, nothing)
+  return function(keys, args)
+    if nothing and wiping[keys[1]] then return nothing end
+    steps, stepping = base_of(keys) .. 'steps', false
+    local answer = callback(keys, args)
+    if stepping then redis.call('HINCRBY', steps, 'ended', 1) end
+    return answer
+  end
+end
+
+local function register(name, callback, nothing)
+  redis.register_function('tollgate_budgets_' .. name, step(callback, nothing))
 end
 
 -- What gives memory back is never refused for want of it.
-local function register_always(name, callback)
-  redis.register_function({function_name = 'tollgate_budgets_' .. name, callback = callback, flags = {'allow-oom'}})
+local function register_always(name, callback, nothing)
+  redis.register_function({
+    function_name = 'tollgate_budgets_' .. name, callback = step(callback, nothing), flags = {'allow-oom'},
+  })
 end
 
-register('reserve', reserve)
-register_always('finish', finish)
-register_always('release', release)
-register_always('sweep', sweep)
-register_always('settle', settle)
+register('reserve', reserve, {CLOSED, 0, ABSENT, ''})
+register_always('finish', finish, {0, ABSENT, ''})
+register_always('release', release, 0)
+register_always('sweep', sweep, 0)
+register_always('settle', settle, {LOST})
 register_always('spend', spend)
 register_always('standing', standing)
 register_always('snapshot', snapshot)
@@ -851,7 +896,7 @@ register('caught_up', caught_up)
 register('tick', tick)
 register_always('leave', leave)
 register_always('holds_of', holds_of)
-register_always('forget', forget)
-register('tell', tell)
+register_always('forget', forget, 0)
+register('tell', tell, {LOST})
 register('told', told)
-register_always('version', version)
+redis.register_function('tollgate_budgets_version', version)

@@ -136,6 +136,12 @@ impl Redis {
         Ok(Self { shared, keeper })
     }
 
+    /// Processes that were seen alive, this one included.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.shared.view.lock().members.len()
+    }
+
     /// The process ends by itself: nobody has to wait for it. Calls still open are lost to the state
     /// when it is lost.
     pub async fn leave(&self) {
@@ -312,6 +318,9 @@ impl Shared {
             STALE => Refusal::Stale {
                 now: answer.instant(1)?,
             },
+            CLOSED if request.scopes.iter().all(|scope| scope.limit.is_none()) => {
+                return Err(Trouble::Refused("the state is made anew".to_owned()));
+            }
             CLOSED => {
                 let mut view = self.view.lock();
                 view.phase = answer.number(2).unwrap_or(0);
@@ -447,22 +456,67 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    async fn begin(&self, force: bool) -> Result<i64, Error> {
+    /// Lease and names of the processes that were seen alive.
+    fn write_members(&self, command: &mut Cmd) {
+        command.number(self.lease());
+        for member in self.view.lock().members.keys() {
+            command.text(member);
+        }
+    }
+
+    /// What was answered, and whether the state was done by halves and has to go.
+    async fn begin(&self, force: bool) -> Result<(i64, bool), Error> {
         let mut command = self.function("begin");
         command.text(&self.member);
         command
             .number(micros(RESTORE_LASTS))
             .count(u64::from(force));
-        command.number(self.lease());
-        for member in self.view.lock().members.keys() {
-            command.text(member);
+        self.write_members(&mut command);
+        let answer = self.ask(&command, BULK).await?;
+        Ok((answer.kind(), answer.number(1) == Some(1)))
+    }
+
+    /// Throws everything away but who lives and who restores. Meanwhile the state takes nothing.
+    async fn wipe(&self) -> Result<(), Error> {
+        let base = self.state.trim_end_matches("state");
+        let kept = ["state", "members", "steps"].map(|name| format!("{base}{name}"));
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = ::redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(format!("{base}*"));
+            scan.arg("COUNT").arg(1_000);
+            let answer = self.ask(&scan, BULK).await?;
+            cursor = answer.text(0).ok_or_else(Answer::odd)?.to_owned();
+            let found = Answer(answer.list(1).unwrap_or_default().to_vec());
+            let mut unlink = ::redis::cmd("UNLINK");
+            let mut any = false;
+            for key in (0..found.0.len()).filter_map(|at| found.bytes(at)) {
+                if !kept.iter().any(|kept| kept.as_bytes() == key) {
+                    unlink.arg(key);
+                    any = true;
+                }
+            }
+            if any {
+                self.link.call(&unlink, BULK).await?;
+            }
+            if cursor == "0" {
+                break;
+            }
         }
-        Ok(self.ask(&command, BULK).await?.kind())
+        // Last: until here another restart finds that the state is worth nothing.
+        let mut unlink = ::redis::cmd("UNLINK");
+        unlink.arg(&kept[2]);
+        self.link.call(&unlink, BULK).await?;
+        Ok(())
     }
 
     async fn restore(&self, state: &Restored) -> Result<(), Error> {
-        self.begin(true).await?;
+        let (_, by_halves) = self.begin(true).await?;
         self.close();
+        if by_halves {
+            tracing::warn!("budget state was cut within a step by a crash: it is made anew");
+            self.wipe().await?;
+        }
         let step = |name: &str| {
             let mut command = self.function(name);
             command.text(&self.member).number(micros(RESTORE_LASTS));
@@ -527,10 +581,12 @@ impl Shared {
                 }
             }
         }
+        command.arg(at.marks.len());
         for mark in &at.marks {
             command.text(&field(mark.source_id, mark.partition));
             command.count(mark.pseq.0);
         }
+        self.write_members(&mut command);
         // Once more after this process has told of its own calls.
         for round in 0..2 {
             let answer = self.ask(&command, BULK).await?;
@@ -645,7 +701,7 @@ impl Budgets for Redis {
     }
 
     async fn begin(&self) -> Result<Beginning, Error> {
-        match self.shared.begin(false).await? {
+        match self.shared.begin(false).await?.0 {
             APPLIED => Ok(Beginning::Follow(self.shared.standing().await?)),
             WAITING => Ok(Beginning::Wait),
             _ => Ok(Beginning::Rebuild),

@@ -1,6 +1,10 @@
 //! Budget state in Redis, against a real server: the suite that every backend passes, and what only
 //! several processes and a dying server can show.
 
+mod away;
+mod crash;
+mod flush;
 mod processes;
+mod refused;
 mod suite;
 mod world;

@@ -69,6 +69,14 @@ pub async fn opened(settings: &Settings) -> Redis {
     redis
 }
 
+/// As [`opened`], where opening takes a pause.
+pub async fn opened_late(settings: &Settings) -> Redis {
+    let redis = process(settings).await;
+    redis.restore(&Restored::default()).await.expect("restore");
+    until("the state opens", async || redis.open().await.is_ok()).await;
+    redis
+}
+
 /// Waits until it is so.
 pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
@@ -139,6 +147,12 @@ impl Log {
         let mut events = self.events.lock();
         events.push((hold, cost, scopes.iter().map(window_of).collect()));
         identity(events.len() as u64)
+    }
+
+    /// What the calls in it cost together.
+    pub fn sum(&self) -> NanoUsd {
+        let events = self.events.lock();
+        NanoUsd(events.iter().map(|(_, cost, _)| cost.0).sum())
     }
 
     pub fn len(&self) -> u64 {
@@ -218,9 +232,11 @@ impl<'a> Lane<'a> {
             }
             return false;
         }
-        if self.budgets.ready() {
-            return true;
-        }
+        self.budgets.ready() || self.tell().await
+    }
+
+    /// Says where it is, at the end of the log. Answers whether hard budgets admit.
+    async fn tell(&mut self) -> bool {
         let marks = (self.at > 0).then(|| identity(self.at));
         let caught_up = CaughtUp {
             marks: marks.into_iter().collect(),
@@ -267,8 +283,72 @@ impl<'a> Lane<'a> {
     /// Works until everything is settled and hard budgets admit.
     pub async fn catch_up(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.step(7).await {
+        // A process may think for a moment that nothing happened: it is asked again.
+        while !(self.step(7).await && self.tell().await) {
             assert!(Instant::now() < deadline, "the lane never catches up");
         }
     }
+}
+
+/// FLUSHALL.
+pub async fn flush(server: &Server) {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    ::redis::cmd("FLUSHALL")
+        .exec_async(&mut connection)
+        .await
+        .expect("flushed");
+}
+
+/// Sums of all holds, next to what their windows say: `window field counted told` where they differ.
+const AUDIT: &str = r"
+local base, sums = KEYS[1], {}
+for _, id in ipairs(redis.call('ZRANGE', base .. 'exp', 0, -1)) do
+  local hold = cmsgpack.unpack(redis.call('GET', base .. 'h:' .. id))
+  for _, window in ipairs(hold[9]) do
+    local sum = sums[window] or {h = 0, f = 0}
+    sum.h = sum.h + hold[2]
+    if hold[4] == 2 then sum.f = sum.f + hold[2] end
+    sums[window] = sum
+  end
+end
+local odd = {}
+for _, window in ipairs(redis.call('ZRANGE', base .. 'windows', 0, -1)) do
+  local sum = sums[window] or {h = 0, f = 0}
+  for field, counted in pairs(sum) do
+    local told = redis.call('HGET', base .. 'w:' .. window, field) or '0'
+    if tonumber(told) ~= counted then
+      odd[#odd + 1] = window .. ' ' .. field .. ' ' .. counted .. ' ' .. told
+    end
+  end
+end
+return odd";
+
+/// Every window holds what its calls hold, at this instant.
+pub async fn audit(server: &Server, settings: &Settings) {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    let mut command = ::redis::cmd("EVAL");
+    command
+        .arg(AUDIT)
+        .arg(1)
+        .arg(format!("{{{}}}:", settings.prefix));
+    let deadline = Instant::now() + PATIENCE;
+    let odd: Vec<String> = loop {
+        match command.query_async(&mut connection).await {
+            Ok(odd) => break odd,
+            // It reads its file first.
+            Err(error) => assert!(
+                error.code() == Some("LOADING") && Instant::now() < deadline,
+                "{error}"
+            ),
+        }
+    };
+    assert!(odd.is_empty(), "{odd:?}");
 }

@@ -5,9 +5,10 @@
 //! [`crate::breaker`]). Tickets whose call came to nothing are given back in the background, so that
 //! requests which wait for them go ahead.
 
+mod counters;
 mod pool;
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +29,7 @@ use crate::entries::{Answer, EntryId};
 use crate::error::Error;
 use crate::outcome::{HitKind, Lookup};
 use crate::wire::{AnyReply, LookupRequest, StoreRequest, TicketRequest, WireAnswer};
+use counters::Counters;
 use pool::{Fault, Pool};
 
 /// Of a reply: an answer with its wrapping.
@@ -147,17 +149,6 @@ struct Inner {
     names: RandomState,
     named: AtomicU64,
     counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    answered: AtomicU64,
-    timeouts: AtomicU64,
-    failed: AtomicU64,
-    skipped: AtomicU64,
-    micros: AtomicU64,
-    stored: AtomicU64,
-    not_stored: AtomicU64,
 }
 
 /// Why a request brought nothing.
@@ -359,66 +350,10 @@ impl Client {
 
     /// For the metrics.
     pub fn prometheus(&self, out: &mut String) {
-        let c = &self.inner.counters;
-        let mut family = |name: &str, kind: &str, help: &str, rows: &[(&str, String)]| {
-            let name = format!("tollgate_cache_service_{name}");
-            // Writing into a string cannot fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in rows {
-                let _ = writeln!(out, "{name}{labels} {value}");
-            }
-        };
-        let read = |counter: &AtomicU64| counter.load(Relaxed).to_string();
-        family(
-            "lookups_total",
-            "counter",
-            "Look-ups in the answer cache, by what came of the request to it.",
-            &[
-                ("{result=\"answered\"}", read(&c.answered)),
-                ("{result=\"timeout\"}", read(&c.timeouts)),
-                ("{result=\"failed\"}", read(&c.failed)),
-                ("{result=\"skipped\"}", read(&c.skipped)),
-            ],
-        );
-        family(
-            "lookup_seconds_total",
-            "counter",
-            "Time that look-ups waited for the answer cache.",
-            &[("", format!("{:.6}", c.micros.load(Relaxed) as f64 / 1e6))],
-        );
-        family(
-            "stores_total",
-            "counter",
-            "Answers sent to the answer cache, by what became of them.",
-            &[
-                ("{result=\"kept\"}", read(&c.stored)),
-                ("{result=\"not-kept\"}", read(&c.not_stored)),
-            ],
-        );
-        let state = self.state();
-        let is = |s| u8::from(state == s).to_string();
-        family(
-            "breaker",
-            "gauge",
-            "Whether the answer cache is asked (closed), tried (half-open) or left alone (open).",
-            &[
-                ("{state=\"closed\"}", is(State::Closed)),
-                ("{state=\"half-open\"}", is(State::HalfOpen)),
-                ("{state=\"open\"}", is(State::Open)),
-            ],
-        );
-        family(
-            "breaker_opened_total",
-            "counter",
-            "Times that the answer cache began to be left alone.",
-            &[("", self.inner.breaker.opened().to_string())],
-        );
-        family(
-            "connections_total",
-            "counter",
-            "Connections opened to the answer cache.",
-            &[("", self.inner.pool.opened().to_string())],
-        );
+        let inner = &self.inner;
+        inner
+            .counters
+            .write(out, &inner.breaker, inner.pool.opened());
     }
 
     fn hold(&self, lookup: LookupRequest) -> RemoteTicket {

@@ -53,6 +53,20 @@ pub trait Budgets: Send + Sync {
     /// it tells, and ask once more.
     async fn reserve(&self, request: &Reserve<'_>) -> Result<Granted, Refusal>;
 
+    /// Holds more for a call in progress, for one more attempt after one that may have cost: between
+    /// `least` and `amount` on top of what it holds, on all scopes or on none. Counts no request and no
+    /// tokens. Answers what was added.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was taken. A backend that cannot do it refuses: the call then makes no further
+    /// attempt that its hold does not cover.
+    async fn raise(&self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal> {
+        let _ = request;
+        Err(Refusal::Unavailable {
+            reason: "a hold cannot be raised here",
+        })
+    }
+
     /// The call is over: the hold shrinks (or, if the worst case was none, grows) to `actual` and counts
     /// as spend, its slot comes back, its tokens are corrected to `tokens`. It stands until the lane
     /// settles it. After a settlement that came first, only slot and tokens are given back.
@@ -62,6 +76,7 @@ pub trait Budgets: Send + Sync {
     ///
     /// `event` is the call's last usage event, where it is known: state that was lost and restored tells
     /// by it whether the cost is in the restored sums. Without it the hold stands until it is settled.
+    /// A hold of nothing (of limits alone) has nothing to settle, and is over at once.
     async fn finish(
         &self,
         hold: RequestId,

@@ -186,6 +186,15 @@ impl Hold {
         self.set_held(amount)
     }
 
+    /// Takes what another [`grant`] granted, for one more attempt of an open call.
+    pub fn raise(&mut self, by: NanoUsd) -> Change {
+        if self.phase != Phase::Open {
+            return Change::NONE;
+        }
+        self.granted = self.granted.saturating_add(by);
+        self.set_held(self.amount.saturating_add(by))
+    }
+
     /// The call is over and cost `actual`, all its attempts together: frees the rest at once.
     ///
     /// A cost above the hold is held as it is: the limit may then be passed, which the caller counts

@@ -47,6 +47,10 @@ impl Budgets for Memory {
         self.state.lock().reserve(request, hashes, answer)
     }
 
+    async fn raise(&self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal> {
+        self.state.lock().raise(request)
+    }
+
     async fn finish(
         &self,
         hold: RequestId,

@@ -132,6 +132,38 @@ impl State {
         Ok(Granted { amount, scopes })
     }
 
+    pub(super) fn raise(&mut self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal> {
+        let call = self.calls.get(&request.hold);
+        let Some(call) = call.filter(|call| call.running && call.money.phase() == Phase::Open)
+        else {
+            return Err(Refusal::Unavailable {
+                reason: "the call's hold is gone",
+            });
+        };
+        // The request is counted already.
+        let unlimited = |scope: &Scope| Scope {
+            rpm: None,
+            tpm: None,
+            parallel: None,
+            ..scope.clone()
+        };
+        let scopes: Vec<Scope> = request.scopes.iter().map(unlimited).collect();
+        let money = Reserve {
+            scopes: &scopes,
+            ..*request
+        };
+        let amount = self.check(&money, &call.parts)?;
+        if let Some(call) = self.calls.get_mut(&request.hold) {
+            let change = call.money.raise(amount);
+            for slot in call.parts.purses() {
+                if let Some(purse) = self.purses.get_mut(slot) {
+                    purse.apply(change);
+                }
+            }
+        }
+        Ok(amount)
+    }
+
     /// The counters of a scope, made when there are none.
     fn locate(&mut self, scope: &Scope, hashes: Hashes, now: Micros, before: &Parts) -> Part {
         let window = scope.window;
@@ -250,6 +282,9 @@ impl State {
         }
         if call.money.phase() == Phase::Open {
             let before = call.money.amount();
+            // Nothing held and nothing spent: no settlement is waited for.
+            let settled =
+                settled || (call.money.granted(), actual) == (NanoUsd::ZERO, NanoUsd::ZERO);
             let change = if settled {
                 call.money.settle(NanoUsd::ZERO, true)
             } else {
@@ -368,7 +403,7 @@ impl State {
 
     fn settle_hold(&mut self, settled: &HoldSettled) {
         let Some(call) = self.calls.get_mut(&settled.hold) else {
-            self.stats.settled_without_hold += 1;
+            self.stats.settled_without_hold += u64::from(settled.amount != NanoUsd::ZERO);
             return;
         };
         let before = call.money.phase();

@@ -152,6 +152,7 @@ pub async fn admit(
         input_estimate,
         scopes,
         granted,
+        expires: Micros(at.0.saturating_add(lasts)),
         started,
     };
     match Call::open(gateway, opening) {
@@ -163,8 +164,67 @@ pub async fn admit(
     }
 }
 
+/// What another attempt of a call may use: its hold covers it.
+pub struct Again {
+    /// Tokens of the prompt at most.
+    pub input_bound: u64,
+    /// Output tokens of one choice at most, predicted ones included.
+    pub output_cap: Option<u64>,
+    /// The cap that we set, if we set one.
+    pub cap: Option<u64>,
+    /// More is held than before.
+    pub raised: bool,
+}
+
+/// Makes sure that a call's hold covers an attempt at `served`, beside what its earlier attempts have cost;
+/// `spent` is what the present one will be charged.
+///
+/// # Errors
+/// There is no room for it in a budget, or nobody knows its price.
+pub async fn again(
+    call: &mut Call,
+    request: &ModelRequest,
+    served: &Served,
+    spent: NanoUsd,
+) -> Result<Again, Error> {
+    let hard = call.is_limited();
+    let catalog = call.gateway().catalog.load_full();
+    let (usage, ceiling) = (call.usage(), call.gateway().config.budgets.unpriced_ceiling);
+    let key = PriceKey {
+        org: &usage.attribution.org.0,
+        deployment: &served.deployment.id,
+        provider: &served.deployment.provider,
+        model: &served.priced_as,
+    };
+    // As it is rated: at the version that the call was admitted under.
+    let price = catalog.price(&key, usage.admitted_at, usage.catalog_version);
+    let asked = Asked::new(request, served, price);
+    let (amount, least) = asked.holds(price, hard, ceiling, &request.model)?;
+    let room = call.room().saturating_sub(spent);
+    let more = |wanted: NanoUsd| wanted.saturating_sub(room).max(NanoUsd::ZERO);
+    let raised = more(amount) > NanoUsd::ZERO;
+    if raised {
+        call.raise(more(amount), more(least)).await?;
+    }
+    let cap = match (request.output_cap, price) {
+        (None, Some(price)) if hard => {
+            Some(asked.affordable(price, call.room().saturating_sub(spent)))
+        }
+        _ => None,
+    };
+    Ok(Again {
+        input_bound: asked.input,
+        output_cap: request
+            .output_cap
+            .or(cap)
+            .map(|cap| cap.saturating_add(asked.predicted)),
+        cap,
+        raised,
+    })
+}
+
 /// A `UUIDv7`. From the thread's own generator: the system's costs a call into the kernel each time.
-fn fresh_id(now: Micros) -> RequestId {
+pub fn fresh_id(now: Micros) -> RequestId {
     let millis = u64::try_from(now.0 / 1_000).unwrap_or(0);
     let random = rand::random::<[u8; 10]>();
     RequestId(

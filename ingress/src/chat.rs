@@ -10,18 +10,21 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use budgets::Refusal;
 use bytes::{Bytes, BytesMut};
-use config::Dialect;
+use config::{Dialect, FailureKind};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use routing::{Failure, Flight, Step, Took};
 use schemas::{Micros, Outcome, Text};
 
 use crate::admit::{self, Admission, Origin};
 use crate::auth::{Sought, authenticate};
 use crate::directory::Principal;
 use crate::endpoint::Endpoint;
+use crate::failover::{Failed, Room};
 use crate::headers::{self, Lines, Timing};
-use crate::models::{Group, Served};
+use crate::models::{Group, Models, Served, Shown, Target};
+use crate::plan::{Came, Event, Plan, Wishes};
 use crate::providers::{demo, openai};
 use crate::record::{Call, Closed, End, Settled};
 use crate::reply::{Content, Reply};
@@ -45,6 +48,7 @@ pub struct Sent {
     tags: Vec<Text>,
     /// `x-litellm-timeout` and `x-litellm-stream-timeout`, as they stand.
     timeouts: [Option<Text>; 2],
+    wishes: Result<Wishes, Error>,
     endpoint: Endpoint,
     /// The model that the path names.
     named: Option<Text>,
@@ -65,6 +69,7 @@ impl Sent {
             end_user: end_user(headers),
             tags: tags(headers),
             timeouts: TIMEOUTS.map(text),
+            wishes: wishes(headers),
             endpoint: Endpoint::Chat,
             named: None,
             form: None,
@@ -141,7 +146,31 @@ async fn run(
         None => ModelRequest::parse(endpoint, body, named)?,
     };
     caller.may_use(&request.model)?;
-    let (group, served) = gateway.models.load().choose(&request.model)?;
+    for name in request.fallbacks.iter().flatten() {
+        caller.may_use(name)?;
+    }
+    let models = gateway.models.load_full();
+    let asked = models.find(&request.model)?;
+    let timeout = timeout(&sent.timeouts, &request, &models, &asked)?;
+    let tags = std::mem::take(&mut sent.tags);
+    let came = Came {
+        request: &request,
+        caller: &caller,
+        wishes: std::mem::replace(&mut sent.wishes, Ok(Wishes::default()))?,
+        tags: &tags,
+        timeout,
+    };
+    let mut plan = Plan::new(gateway, &models, asked, came).await;
+    let served = match plan.step(gateway, &Event::Begun) {
+        Step::Try(first) => first
+            .group
+            .members()
+            .get(first.at)
+            .map(|m| m.served.clone()),
+        Step::GiveUp(why) => return Err(plan.refusal(gateway, why)),
+    };
+    let served =
+        served.ok_or_else(|| Error::internal("a deployment that is not there was chosen"))?;
     if let Dialect::Unsupported(reason) = served.deployment.entry.dialect {
         return Err(Error::Unsupported {
             model: request.model.to_string(),
@@ -154,12 +183,11 @@ async fn run(
             reason: "the built-in model answers chat only",
         });
     }
-    let timeout = timeout(&sent.timeouts, &request, &served)?;
     let origin = Origin {
         caller: &caller,
         call_id: sent.call_id.take(),
         end_user: sent.end_user.take(),
-        tags: std::mem::take(&mut sent.tags),
+        tags,
         now: sent.now,
         started,
         timeout,
@@ -171,16 +199,19 @@ async fn run(
         units: request.units,
         speech_estimate: request.speech_estimate(),
         call,
-        group,
+        plan,
         served,
         cap,
         cache: None,
         ticket: None,
+        deadline: started + timeout,
         dispatched: started,
+        going: None,
+        room: None,
         _flight: flight,
     };
     match exchange.look_up(&request).await {
-        // Boxed, as are refusals: their room is not taken from calls that need none of it.
+        // Boxed, as are failures: their room is not taken from calls that need none of it.
         Some(Found::Hit(hit)) => {
             return Box::pin(exchange.answer_from_cache(hit, request.stream)).await;
         }
@@ -191,21 +222,26 @@ async fn run(
         Some(Found::Bypass(why)) => exchange.cache = Some(format!("bypass; reason={why}").into()),
         None => {}
     }
-    let mut answer = exchange.dispatch(&request, started + timeout).await?;
-    if !answer.status.is_success() {
-        return Err(Box::pin(relay::refusal(&mut exchange, &mut answer)).await);
-    }
-    if !request.stream {
-        return relay::plain(&mut exchange, &mut answer).await;
-    }
-    if !is_event_stream(&answer.fields) {
-        let error =
-            UpstreamError::Malformed("a stream was asked for, and something else came".to_owned());
-        let error = error.into_error(&exchange);
-        return Err(Box::pin(exchange.fail(error, Reading::default())).await);
-    }
     let show_usage = request.include_usage || gateway.config.server.always_include_stream_usage;
-    Ok(stream::relay(exchange, answer, show_usage))
+    loop {
+        if exchange.served.deployment.limits.is_some() {
+            Box::pin(exchange.make_room(&request)).await?;
+        }
+        match exchange.attempt(&request).await {
+            Ok(Attempted::Whole(response)) => return Ok(response),
+            Ok(Attempted::Stream(answer)) => {
+                return Ok(stream::relay(exchange, answer, show_usage));
+            }
+            Err(failed) => Box::pin(exchange.fail_over(failed, &request)).await?,
+        }
+    }
+}
+
+/// An attempt whose answer may go to the client.
+enum Attempted {
+    Whole(Reply),
+    /// Its first bytes are there.
+    Stream(Answer),
 }
 
 /// An admitted call on its way.
@@ -217,14 +253,20 @@ pub struct Exchange {
     /// Seconds of speech that were sent, at a guess.
     pub speech_estimate: u64,
     pub call: Call,
-    group: Arc<Group>,
-    served: Arc<Served>,
-    cap: Option<u64>,
+    pub plan: Plan,
+    pub served: Arc<Served>,
+    pub cap: Option<u64>,
     /// What the cache said, where one is asked.
     cache: Option<Cow<'static, str>>,
     /// Where the answer may be stored.
     pub ticket: Option<Ticket>,
+    /// The whole call ends by then, however many attempts it takes.
+    pub deadline: Instant,
     pub dispatched: Instant,
+    /// The deployment is busy with it.
+    pub going: Option<Flight>,
+    /// Taken in the deployment's own limits.
+    pub room: Option<Box<Room>>,
     _flight: InFlight,
 }
 
@@ -255,42 +297,81 @@ impl Exchange {
         Some(cache.lookup(lookup).await)
     }
 
-    async fn dispatch(
-        &mut self,
-        request: &ModelRequest,
-        deadline: Instant,
-    ) -> Result<Answer, Error> {
+    /// One attempt, up to an answer that the client may see.
+    async fn attempt(&mut self, request: &ModelRequest) -> Result<Attempted, Box<Failed>> {
         let served = self.served.clone();
-        let target = served.target(self.endpoint, request.form.as_ref())?;
-        let body = openai::body(request, &served, self.cap);
-        let deployment = &self.served.deployment;
-        deployment.metrics.requests.fetch_add(1, Relaxed);
-        self.dispatched = Instant::now();
-        self.worker
-            .gateway
-            .metrics
-            .overhead
-            .observe(self.dispatched - self.call.started());
-        self.call.dispatched();
-        let answer = match target {
-            None => Ok(demo::answer(&body, deadline.into())),
-            Some(target) => {
-                self.worker
-                    .upstream
-                    .call(&target, deployment, body, deadline.into())
-                    .await
+        let target = match served.target(self.endpoint, request.form.as_ref()) {
+            Ok(target) => target,
+            // Refused by us: nothing was sent, and nothing else would be.
+            Err(error) => {
+                let failure = Failure::of(FailureKind::BadRequest);
+                return Err(Failed::new(error, failure, Reading::default()));
             }
         };
-        match answer {
-            Ok(answer) => Ok(answer),
+        let mut answer = match self.dispatch(request, target).await {
+            Ok(answer) => answer,
             Err(source) => {
                 let reading = if source.may_cost() {
                     self.call.estimate(0)
                 } else {
                     Reading::default()
                 };
-                let error = source.into_error(self);
-                Err(self.fail(error, reading).await)
+                return Err(Failed::upstream(self, source, reading));
+            }
+        };
+        if !answer.status.is_success() {
+            return Err(Box::pin(relay::refusal(self, &mut answer)).await);
+        }
+        if !request.stream {
+            return relay::plain(self, &mut answer).await.map(Attempted::Whole);
+        }
+        if !is_event_stream(&answer.fields) {
+            let what = "a stream was asked for, and something else came".to_owned();
+            let source = UpstreamError::Malformed(what);
+            return Err(Failed::upstream(self, source, Reading::default()));
+        }
+        let until = self.worker.upstream.first_byte_by(self.dispatched);
+        match answer.peek(until).await.map(openai::first_error) {
+            Ok(None) => Ok(Attempted::Stream(answer)),
+            Ok(Some(error)) => Err(Failed::provider(error)),
+            // It had begun to answer, so it charges.
+            Err(source) => {
+                let reading = self.call.estimate(0);
+                Err(Failed::upstream(self, source, reading))
+            }
+        }
+    }
+
+    async fn dispatch(
+        &mut self,
+        request: &ModelRequest,
+        target: Option<Cow<'_, Target>>,
+    ) -> Result<Answer, UpstreamError> {
+        let body = openai::body(request, &self.served, self.cap);
+        let deployment = &self.served.deployment;
+        let gateway = &self.worker.gateway;
+        deployment.metrics.requests.fetch_add(1, Relaxed);
+        self.going = Some(deployment.state.begin(gateway.moment()));
+        self.dispatched = Instant::now();
+        if self.call.usage().attempt_no == 1 {
+            let overhead = self.dispatched - self.call.started();
+            gateway.metrics.overhead.observe(overhead);
+        }
+        let timeouts = &deployment.entry.timeouts;
+        let own = if request.stream {
+            timeouts.total_stream
+        } else {
+            timeouts.total
+        };
+        let deadline = self.deadline.min(self.dispatched + own);
+        self.call.dispatched();
+        match target {
+            None => Ok(demo::answer(&body, deadline.into())),
+            Some(target) => {
+                self.worker
+                    .upstream
+                    .call(&target, deployment, body, deadline.into())
+                    .await
             }
         }
     }
@@ -309,8 +390,7 @@ impl Exchange {
     }
 
     /// Ends the call without an answer. What it returns is what the client is told.
-    pub async fn fail(&mut self, error: Error, reading: Reading) -> Error {
-        self.failed();
+    pub async fn end(&mut self, error: Error, reading: Reading) -> Error {
         match self.settle(End::failed(&error, reading)).await {
             Ok(_) => error,
             Err(unrecorded) => unrecorded,
@@ -336,7 +416,7 @@ impl Exchange {
         headers::cached(
             &mut head,
             &self.call,
-            &self.group,
+            self.asked(),
             &self.served,
             found,
             &hit.key,
@@ -362,8 +442,9 @@ impl Exchange {
         headers::answered(
             &mut head,
             &self.call,
-            &self.group,
+            self.asked(),
             &self.served,
+            &self.plan,
             upstream,
             timing,
         );
@@ -374,24 +455,48 @@ impl Exchange {
         head
     }
 
-    /// Counts a success of the deployment.
-    pub fn succeeded(&self, answered: Instant) {
-        self.served
-            .deployment
-            .metrics
-            .successes
-            .fetch_add(1, Relaxed);
-        let elapsed = answered.saturating_duration_since(self.dispatched);
-        self.worker.gateway.metrics.provider.observe(elapsed);
+    /// The name that was asked for.
+    fn asked(&self) -> &Shown {
+        let asked = self.plan.attempts().asked();
+        asked
+            .members()
+            .first()
+            .map_or(&self.served.shown, |member| &member.served.shown)
+    }
+
+    /// Counts a success of the deployment, and what it tells of its speed.
+    pub fn succeeded(&mut self, first: Instant, answered: Instant, tokens: (i64, i64)) {
+        let deployment = &self.served.deployment;
+        deployment.metrics.successes.fetch_add(1, Relaxed);
+        let whole = answered.saturating_duration_since(self.dispatched);
+        let gateway = &self.worker.gateway;
+        gateway.metrics.provider.observe(whole);
+        let natural = |tokens: i64| u64::try_from(tokens).unwrap_or(0);
+        let took = Took {
+            first: first.saturating_duration_since(self.dispatched),
+            whole,
+            prompt: natural(tokens.0),
+            tokens: natural(tokens.1),
+        };
+        deployment.state.succeeded(took, gateway.moment());
+        self.going = None;
+        if let Some(mut room) = self.room.take() {
+            room.tokens = took.prompt.saturating_add(took.tokens);
+        }
     }
 
     /// Counts a failure of the deployment.
-    pub fn failed(&self) {
-        self.served
-            .deployment
-            .metrics
-            .failures
-            .fetch_add(1, Relaxed);
+    pub fn count_failure(&self) {
+        let failures = &self.served.deployment.metrics.failures;
+        failures.fetch_add(1, Relaxed);
+    }
+
+    /// The answer broke off when the client had begun to see it.
+    pub fn broke(&mut self, kind: FailureKind) {
+        self.count_failure();
+        (self.going, self.room) = (None, None);
+        let (took, now) = (self.dispatched.elapsed(), self.worker.gateway.moment());
+        self.plan.attempts().broke(&Failure::of(kind), took, now);
     }
 
     /// `OpenAI` of `OpenAIException`.
@@ -516,23 +621,37 @@ fn tags<H: Sought + ?Sized>(headers: &H) -> Vec<Text> {
         .collect()
 }
 
-/// The deployment's limit, or less where the client says so.
+/// The limit of the whole call, or less where the client says so.
 fn timeout(
     asked: &[Option<Text>; 2],
     request: &ModelRequest,
-    served: &Served,
+    models: &Models,
+    group: &Group,
 ) -> Result<Duration, Error> {
-    let limits = &served.deployment.entry.timeouts;
+    let rules = &models.rules.0;
+    let own = group.members().first();
+    let own = own.map(|member| &member.served.deployment.entry.timeouts);
     let [plain, streamed] = asked;
-    let (limit, name, text) = match (request.stream, streamed) {
-        (true, Some(streamed)) => (limits.total_stream, TIMEOUTS[1], Some(streamed)),
-        (true, None) => (limits.total_stream, TIMEOUTS[0], plain.as_ref()),
-        (false, _) => (limits.total, TIMEOUTS[0], plain.as_ref()),
+    let (limit, own, name, text) = match (request.stream, streamed) {
+        (true, streamed) => (
+            rules.deadline_stream,
+            own.map(|own| own.total_stream),
+            TIMEOUTS[usize::from(streamed.is_some())],
+            streamed.as_ref().or(plain.as_ref()),
+        ),
+        (false, _) => (
+            rules.deadline,
+            own.map(|own| own.total),
+            TIMEOUTS[0],
+            plain.as_ref(),
+        ),
     };
-    let Some(text) = text else {
-        return Ok(limit);
+    let limit = limit.max(own.unwrap_or_default());
+    let seconds: Option<f64> = match (text, request.timeout) {
+        (Some(text), _) => text.trim().parse().ok(),
+        (None, Some(seconds)) => Some(seconds),
+        (None, None) => return Ok(limit),
     };
-    let seconds: Option<f64> = text.trim().parse().ok();
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) if !asked.is_zero() => Ok(asked.min(limit)),
         _ => Err(Error::bad_request(
@@ -540,6 +659,22 @@ fn timeout(
             name,
         )),
     }
+}
+
+/// What the headers say for routing.
+fn wishes<H: Sought + ?Sized>(headers: &H) -> Result<Wishes, Error> {
+    let name = "x-litellm-num-retries";
+    let retries = match headers.first(name) {
+        None => None,
+        Some(text) => Some(text.trim().parse().map_err(|_| {
+            Error::bad_request(format!("{name} must be a number of retries"), name)
+        })?),
+    };
+    Ok(Wishes {
+        retries,
+        session: headers.first("x-litellm-session-id").map(Text::from),
+        region: headers.first("x-tollgate-region").map(Text::from),
+    })
 }
 
 fn is_event_stream(fields: &Fields) -> bool {

@@ -69,6 +69,18 @@ pub enum Error {
          or a ceiling in budgets.unpriced_ceiling"
     )]
     Unpriced { model: String },
+    /// Every deployment of a name is left alone for a while.
+    #[error(
+        "No deployments available for selected model, Try again in {seconds} seconds. Passed model={model}"
+    )]
+    CoolingDown { model: String, seconds: u64 },
+    #[error("No deployments available for selected model: {reason}. Passed model={model}")]
+    NoDeployment { model: String, reason: &'static str },
+    #[error(
+        "This model's maximum context length is {window} tokens. However, your messages resulted in {tokens} tokens. \
+         Please reduce the length of the messages."
+    )]
+    PromptTooLong { window: u64, tokens: u64 },
     #[error("model {model} cannot be called: {reason}")]
     Unsupported { model: String, reason: &'static str },
     /// What cannot be recorded cannot be billed.
@@ -158,7 +170,17 @@ impl Error {
                 "invalid_request_error".into(),
                 param.as_deref(),
             ),
-            Self::UnknownModel { .. } | Self::Unsupported { .. } => (
+            Self::CoolingDown { .. } => (
+                S::TOO_MANY_REQUESTS,
+                "no_deployments_available".into(),
+                None,
+            ),
+            Self::PromptTooLong { .. } => (
+                S::BAD_REQUEST,
+                "invalid_request_error".into(),
+                Some("messages"),
+            ),
+            Self::UnknownModel { .. } | Self::Unsupported { .. } | Self::NoDeployment { .. } => (
                 S::BAD_REQUEST,
                 "invalid_request_error".into(),
                 Some("model"),
@@ -222,6 +244,7 @@ impl Error {
             Self::Provider(error) if error.code.is_some() => {
                 error.code.as_deref().unwrap_or_default().into()
             }
+            Self::PromptTooLong { .. } => "context_length_exceeded".into(),
             _ => status.as_str().to_owned().into(),
         };
         let envelope = Envelope {
@@ -294,6 +317,9 @@ impl Error {
                 }
             }
             Self::Journal(_) | Self::Store(_) => retry_after(1),
+            Self::CoolingDown { seconds, .. } => {
+                retry_after(i64::try_from(*seconds).unwrap_or(i64::MAX));
+            }
             Self::Provider(error) => {
                 if let Some(value) = &error.retry_after {
                     into.insert(header::RETRY_AFTER, value.clone());

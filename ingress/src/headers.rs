@@ -8,7 +8,8 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 use schemas::{CacheKind, Text};
 
-use crate::models::{Group, Served};
+use crate::models::{Served, Shown};
+use crate::plan::Plan;
 use crate::record::{Call, Settled};
 use crate::upstream::Fields;
 
@@ -34,6 +35,7 @@ names! {
     OVERHEAD = "x-litellm-overhead-duration-ms";
     RETRIES = "x-litellm-attempted-retries";
     FALLBACKS = "x-litellm-attempted-fallbacks";
+    MAX_FALLBACKS = "x-litellm-max-fallbacks";
     CACHE_KEY = "x-litellm-cache-key";
     SIMILARITY = "x-litellm-semantic-similarity";
     OUTPUT_CAP = "x-tollgate-output-cap";
@@ -60,13 +62,14 @@ pub struct Timing {
 pub fn answered(
     into: &mut Lines,
     call: &Call,
-    group: &Group,
+    asked: &Shown,
     served: &Served,
+    plan: &Plan,
     upstream: &Fields,
     timing: Timing,
 ) {
-    identity(into, call, group, served);
-    let limited = limits(into, call, group);
+    identity(into, call, served);
+    let limited = limits(into, call, asked);
     if !limited {
         // The key has none: the provider's own are what the client runs into.
         for name in [
@@ -82,8 +85,12 @@ pub fn answered(
             }
         }
     }
-    into.text(RETRIES, "0");
-    into.text(FALLBACKS, "0");
+    let attempts = plan.attempts();
+    into.number(RETRIES, attempts.retries().into());
+    into.number(FALLBACKS, attempts.fallbacks().into());
+    if plan.max_fallbacks > 0 {
+        into.number(MAX_FALLBACKS, plan.max_fallbacks.into());
+    }
     // What the gateway added: all but the time between the request's leaving and the answer's coming.
     let now = Instant::now();
     let whole = now.duration_since(timing.started);
@@ -96,13 +103,13 @@ pub fn answered(
 pub fn cached(
     into: &mut Lines,
     call: &Call,
-    group: &Group,
+    asked: &Shown,
     served: &Served,
     hit: (CacheKind, f32),
     key: &str,
 ) {
-    identity(into, call, group, served);
-    limits(into, call, group);
+    identity(into, call, served);
+    limits(into, call, asked);
     let (kind, similarity) = hit;
     let told = format!("hit; kind={}; similarity={similarity:.4}", kind.name());
     into.text(CACHE, &told);
@@ -154,7 +161,7 @@ pub fn refused(into: &mut Lines, id: &Text) {
     into.text(CALL_ID, id);
 }
 
-fn identity(into: &mut Lines, call: &Call, group: &Group, served: &Served) {
+fn identity(into: &mut Lines, call: &Call, served: &Served) {
     let usage = call.usage();
     match &usage.call_id {
         Some(id) => into.text(CALL_ID, id),
@@ -169,13 +176,13 @@ fn identity(into: &mut Lines, call: &Call, group: &Group, served: &Served) {
     if let Some(base) = &served.deployment.shown_base {
         into.put(MODEL_BASE, base);
     }
-    if let Some(name) = &group.shown_name {
+    if let Some(name) = &served.shown.group {
         into.put(MODEL_GROUP, name);
     }
 }
 
 /// Writes the key's limits; whether it has any.
-fn limits(into: &mut Lines, call: &Call, group: &Group) -> bool {
+fn limits(into: &mut Lines, call: &Call, asked: &Shown) -> bool {
     let Some(at) = call.key_scope() else {
         return false;
     };
@@ -186,7 +193,7 @@ fn limits(into: &mut Lines, call: &Call, group: &Group) -> bool {
         into.money(KEY_BUDGET, limit);
     }
     let resets = reset_in(state.rate_resets_at.0 - call.usage().admitted_at.0);
-    let [left_requests, left_tokens] = match &group.remaining {
+    let [left_requests, left_tokens] = match &asked.remaining {
         Some([requests, tokens]) => [Some(requests), Some(tokens)],
         None => [None, None],
     };

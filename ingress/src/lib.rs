@@ -13,6 +13,7 @@ pub mod directory;
 mod edit;
 mod endpoint;
 pub mod error;
+mod failover;
 mod form;
 mod headers;
 mod health;
@@ -20,6 +21,7 @@ mod json;
 pub mod management;
 pub mod metrics;
 mod models;
+mod plan;
 mod providers;
 pub mod record;
 mod recovery;
@@ -40,6 +42,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use budgets::Budgets;
@@ -90,6 +93,8 @@ pub struct Gateway {
     pub metrics: metrics::Metrics,
     pub open_calls: record::OpenCalls,
     pub started: Micros,
+    /// What [`Gateway::moment`] counts from.
+    epoch: Instant,
     partitions: u16,
     draining: AtomicBool,
     /// Work that outlives the request that began it.
@@ -114,6 +119,7 @@ impl Gateway {
             metrics: metrics::Metrics::default(),
             open_calls: record::OpenCalls::default(),
             started: clock::now(),
+            epoch: Instant::now(),
             partitions: parts.partitions,
             draining: AtomicBool::new(false),
             detached: Mutex::default(),
@@ -124,6 +130,13 @@ impl Gateway {
     #[must_use]
     pub fn now(&self) -> Micros {
         clock::now()
+    }
+
+    /// The clock of routing: it never goes back.
+    #[must_use]
+    pub fn moment(&self) -> routing::Moment {
+        let micros = self.epoch.elapsed().as_micros();
+        routing::Moment(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     /// Tells the journal up to where all calls are closed, so that it can be trimmed and a start reads

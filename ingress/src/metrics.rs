@@ -126,29 +126,18 @@ impl Metrics {
 
     /// An admitted call has ended.
     pub fn closed(&self, usage: &Usage, amount: NanoUsd) {
+        self.attempted(usage, amount);
         if let Some(at) = OUTCOMES
             .iter()
             .position(|outcome| *outcome == usage.outcome)
         {
             self.closed[at].fetch_add(1, Relaxed);
         }
-        let natural = |count: i64| u64::try_from(count).unwrap_or(0);
-        self.input_tokens
-            .fetch_add(natural(usage.meters.input_tokens()), Relaxed);
-        self.output_tokens
-            .fetch_add(natural(usage.meters.output_tokens()), Relaxed);
-        self.spend.fetch_add(natural(amount.0), Relaxed);
         self.total.observe_us(usage.duration_us);
         if usage.stream
             && let Some(first) = usage.first_byte_us
         {
             self.first_byte.observe_us(first);
-        }
-        if usage.mismatch {
-            self.mismatched.fetch_add(1, Relaxed);
-        }
-        if usage.estimated {
-            self.estimated.fetch_add(1, Relaxed);
         }
         match usage.cache {
             CacheKind::None => return,
@@ -156,6 +145,21 @@ impl Metrics {
             CacheKind::Semantic => self.hits_semantic.fetch_add(1, Relaxed),
         };
         self.saved.fetch_add(natural(usage.saved.0), Relaxed);
+    }
+
+    /// An attempt has been recorded.
+    pub fn attempted(&self, usage: &Usage, amount: NanoUsd) {
+        self.input_tokens
+            .fetch_add(natural(usage.meters.input_tokens()), Relaxed);
+        self.output_tokens
+            .fetch_add(natural(usage.meters.output_tokens()), Relaxed);
+        self.spend.fetch_add(natural(amount.0), Relaxed);
+        if usage.mismatch {
+            self.mismatched.fetch_add(1, Relaxed);
+        }
+        if usage.estimated {
+            self.estimated.fetch_add(1, Relaxed);
+        }
     }
 
     /// A call could not be priced.
@@ -166,6 +170,10 @@ impl Metrics {
             );
         }
     }
+}
+
+fn natural(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Json;
 use axum::extract::State;
+use budgets::{Scope, ScopeKind};
 use bytes::{Bytes, BytesMut};
-use config::{AuthScheme, Config, Dialect, ModelEntry};
+use config::{AuthScheme, Config, Dialect, ModelEntry, Strategy};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use metering::Window;
+use parking_lot::RwLock;
+use routing::{Member, Rules, Spec};
 use schemas::Text;
 use serde_json::{Value, json};
 
@@ -33,6 +36,10 @@ pub struct Deployment {
     pub shown_id: HeaderValue,
     pub shown_base: Option<HeaderValue>,
     pub metrics: DeploymentMetrics,
+    /// Its health, for routing.
+    pub state: Arc<routing::Deployment>,
+    /// Its own limits, counted beside those of callers and exact over all ingresses.
+    pub limits: Option<Scope>,
 }
 
 /// A deployment with the model's name at the provider: what one call goes to.
@@ -45,6 +52,8 @@ pub struct Served {
     pub priced_as: Text,
     /// Of chat, made ready; none for a model that answers in this process.
     pub target: Option<Target>,
+    /// The name that it serves under.
+    pub shown: Arc<Shown>,
 }
 
 /// Where a call is sent, at the deployment's peer.
@@ -58,137 +67,207 @@ pub struct Target {
     pub form: Option<HeaderValue>,
 }
 
-/// Deployments that share a name.
+/// How a name is shown in headers.
 #[derive(Debug)]
-pub struct Group {
+pub struct Shown {
     pub name: Text,
     /// `x-litellm-model-group`.
-    pub shown_name: Option<HeaderValue>,
+    pub group: Option<HeaderValue>,
     /// `x-litellm-key-remaining-{requests,tokens}-{model}`, where the name can stand in a header's name.
     pub remaining: Option<[HeaderName; 2]>,
-    members: Vec<Arc<Served>>,
-    next: AtomicUsize,
 }
 
-impl Group {
+impl Shown {
     fn new(name: &str) -> Self {
         let remaining = |what: &str| {
             HeaderName::try_from(format!("x-litellm-key-remaining-{what}-{name}")).ok()
         };
         Self {
             name: name.into(),
-            shown_name: HeaderValue::try_from(name).ok(),
+            group: HeaderValue::try_from(name).ok(),
             remaining: remaining("requests")
                 .zip(remaining("tokens"))
                 .map(|(r, t)| [r, t]),
-            members: Vec::new(),
-            next: AtomicUsize::new(0),
         }
-    }
-
-    /// Each in turn.
-    fn choose(&self) -> Option<&Arc<Served>> {
-        if let [only] = self.members.as_slice() {
-            return Some(only);
-        }
-        let at = self.next.fetch_add(1, Ordering::Relaxed);
-        self.members.get(at.checked_rem(self.members.len())?)
     }
 }
+
+/// Deployments that share a name.
+pub type Group = routing::Group<Arc<Served>>;
+
+/// Names that clients make up for a pattern are kept up to this many.
+const MADE_MAX: usize = 1_024;
 
 /// A name with a `*`.
 #[derive(Debug)]
 struct Pattern {
     name: String,
     deployments: Vec<Arc<Deployment>>,
-    next: AtomicUsize,
 }
 
 /// All deployments by the name that clients ask for.
 #[derive(Debug, Default)]
 pub struct Models {
+    pub rules: Arc<Rules>,
     /// By name, sorted: found by comparing, which for names is cheaper than hashing.
     groups: Vec<(Text, Arc<Group>)>,
     /// The most specific first.
     patterns: Vec<Pattern>,
+    /// Groups that were made for names of a pattern.
+    made: RwLock<HashMap<Text, Arc<Group>>>,
     /// In the order of the file.
     names: Vec<(Text, Text)>,
+    /// Every deployment with a name of its own, where a threshold may send a call to any.
+    everything: Option<Arc<Group>>,
+    /// No rule looks at requests.
+    plain: bool,
+    by_capability: bool,
+    deployments: Vec<(Text, Arc<Deployment>)>,
 }
 
 impl Models {
     /// # Errors
     /// An entry whose URL or header values cannot be sent; the message names the entry.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let mut models = Self::default();
-        let mut groups: HashMap<Text, Group> = HashMap::new();
+        let rules = Arc::new(Rules(config.routing.clone()));
+        let mut models = Self {
+            rules: rules.clone(),
+            ..Self::default()
+        };
+        let mut served: Vec<(Text, Vec<Arc<Served>>)> = Vec::new();
         // Deployments at one host share its connections.
         let mut peers: Vec<Arc<Peer>> = Vec::new();
         for entry in &config.models {
             let deployment = Arc::new(Deployment::new(entry, &mut peers)?);
-            if !models
-                .names
-                .iter()
-                .any(|(name, _)| **name == *entry.model_name)
-            {
-                models.names.push((
-                    entry.model_name.as_str().into(),
-                    deployment.provider.clone(),
-                ));
+            let name: Text = entry.model_name.as_str().into();
+            if !models.names.iter().any(|(known, _)| *known == name) {
+                models
+                    .names
+                    .push((name.clone(), deployment.provider.clone()));
             }
+            models.deployments.push((name.clone(), deployment.clone()));
             if entry.is_wildcard() {
-                match models
-                    .patterns
-                    .iter_mut()
+                let known = models.patterns.iter_mut();
+                match known
+                    .into_iter()
                     .find(|known| known.name == entry.model_name)
                 {
                     Some(known) => known.deployments.push(deployment),
                     None => models.patterns.push(Pattern {
                         name: entry.model_name.clone(),
                         deployments: vec![deployment],
-                        next: AtomicUsize::new(0),
                     }),
                 }
                 continue;
             }
-            let served = Served::new(deployment, &entry.upstream_model)?;
-            groups
-                .entry(entry.model_name.as_str().into())
-                .or_insert_with(|| Group::new(&entry.model_name))
-                .members
-                .push(Arc::new(served));
+            let shown = match served.iter().find(|(known, _)| *known == name) {
+                Some((_, same)) => same.first().map(|one| one.shown.clone()),
+                None => None,
+            };
+            let shown = shown.unwrap_or_else(|| Arc::new(Shown::new(&name)));
+            let one = Arc::new(Served::new(deployment, &entry.upstream_model, shown)?);
+            match served.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, same)) => same.push(one),
+                None => served.push((name, vec![one])),
+            }
         }
-        models.groups = groups
-            .into_iter()
-            .map(|(name, group)| (name, Arc::new(group)))
-            .collect();
-        models.groups.sort_by(|(a, _), (b, _)| a.cmp(b));
+        models.group(config, &rules, &served);
+        let routing = &config.routing;
+        let strategies = [Some(routing.strategy), routing.then];
+        models.by_capability = strategies.contains(&Some(Strategy::Capability))
+            || config.models.iter().any(|m| !m.hints.lacks.is_empty());
+        models.plain = !models.by_capability
+            && !strategies.contains(&Some(Strategy::Cost))
+            && !routing.tag_filtering
+            && !routing.pre_call_checks
+            && !routing.sticky_sessions
+            && models.everything.is_none();
         models
             .patterns
             .sort_by_key(|pattern| std::cmp::Reverse(pattern.name.len()));
         Ok(models)
     }
 
-    /// What answers for a name.
+    fn group(&mut self, config: &Config, rules: &Rules, served: &[(Text, Vec<Arc<Served>>)]) {
+        let routing = &config.routing;
+        let in_pool = |name: &str| routing.weights.contains_key(name);
+        for (name, same) in served.iter().filter(|(name, _)| !in_pool(name)) {
+            let group = Group::new(name.clone(), members(same), rules, None);
+            self.groups.push((name.clone(), Arc::new(group)));
+        }
+        self.pool(config, rules, served);
+        let targets: Vec<(Text, Arc<Group>)> = routing
+            .aliases
+            .iter()
+            .filter_map(|(alias, target)| {
+                let known = self.groups.iter().find(|(name, _)| **name == **target);
+                Some((alias.as_str().into(), known?.1.clone()))
+            })
+            .filter(|(alias, _)| !self.groups.iter().any(|(name, _)| name == alias))
+            .collect();
+        self.groups.extend(targets);
+        self.groups.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if routing.cost_threshold.is_some() || routing.context_threshold.is_some() {
+            let all: Vec<Arc<Served>> = served.iter().flat_map(|(_, same)| same.clone()).collect();
+            let group = Group::new("*".into(), members(&all), rules, None);
+            self.everything = Some(Arc::new(group));
+        }
+    }
+
+    /// The names with weights: each of them is answered by all, in these shares. So is the model that they
+    /// all stand for, where no entry has its name.
+    fn pool(&mut self, config: &Config, rules: &Rules, served: &[(Text, Vec<Arc<Served>>)]) {
+        let weights = &config.routing.weights;
+        let pooled: Vec<_> = served
+            .iter()
+            .filter_map(|(name, same)| Some((name, same, *weights.get(&**name)?)))
+            .collect();
+        let shares: Vec<f64> = pooled
+            .iter()
+            .flat_map(|(_, same, share)| same.iter().map(move |_| share / same.len() as f64))
+            .collect();
+        let all: Vec<Arc<Served>> = pooled
+            .iter()
+            .flat_map(|(_, same, _)| same.iter().cloned())
+            .collect();
+        let Some(first) = all.first() else {
+            return;
+        };
+        let group = Arc::new(Group::new(
+            first.shown.name.clone(),
+            members(&all),
+            rules,
+            Some(&shares),
+        ));
+        let one_model = all
+            .iter()
+            .all(|one| one.upstream_model == first.upstream_model);
+        for (name, _, _) in &pooled {
+            self.groups.push(((*name).clone(), group.clone()));
+        }
+        let model = first.upstream_model.clone();
+        if one_model && !self.groups.iter().any(|(name, _)| *name == model) {
+            self.groups.push((model, group));
+        }
+    }
+
+    /// What stands behind a name.
     ///
     /// # Errors
     /// [`Error::UnknownModel`].
-    pub fn choose(&self, requested: &str) -> Result<(Arc<Group>, Arc<Served>), Error> {
+    pub fn find(&self, requested: &str) -> Result<Arc<Group>, Error> {
         let found = self
             .groups
             .binary_search_by(|(name, _)| (**name).cmp(requested));
-        if let Some((_, group)) = found.ok().and_then(|at| self.groups.get(at))
-            && let Some(served) = group.choose()
-        {
-            return Ok((group.clone(), served.clone()));
+        if let Some((_, group)) = found.ok().and_then(|at| self.groups.get(at)) {
+            return Ok(group.clone());
         }
-        for pattern in &self.patterns {
-            let at = pattern.next.fetch_add(1, Ordering::Relaxed);
-            let Some(deployment) = pattern.deployments.get(at % pattern.deployments.len()) else {
-                continue;
-            };
-            if let Some(model) = deployment.entry.serves(requested) {
-                let served = Served::new(deployment.clone(), &model)?;
-                return Ok((Arc::new(Group::new(requested)), Arc::new(served)));
+        if !self.patterns.is_empty() {
+            if let Some(group) = self.made.read().get(requested) {
+                return Ok(group.clone());
+            }
+            if let Some(group) = self.make(requested)? {
+                return Ok(group);
             }
         }
         Err(Error::UnknownModel {
@@ -196,20 +275,72 @@ impl Models {
         })
     }
 
-    /// Every deployment, for metrics.
-    pub fn deployments(&self) -> impl Iterator<Item = (&Text, &Arc<Deployment>)> {
-        let grouped = self.groups.iter().flat_map(|(_, group)| {
-            group
-                .members
+    /// A group for a name that a pattern answers for.
+    fn make(&self, requested: &str) -> Result<Option<Arc<Group>>, Error> {
+        for pattern in &self.patterns {
+            let shown = Arc::new(Shown::new(requested));
+            let served: Vec<Arc<Served>> = pattern
+                .deployments
                 .iter()
-                .map(move |served| (&group.name, &served.deployment))
-        });
-        let patterns = self
-            .patterns
-            .iter()
-            .flat_map(|pattern| &pattern.deployments);
-        grouped.chain(patterns.map(|deployment| (&deployment.id, deployment)))
+                .filter_map(|deployment| {
+                    let model = deployment.entry.serves(requested)?;
+                    Some(Served::new(deployment.clone(), &model, shown.clone()).map(Arc::new))
+                })
+                .collect::<Result<_, _>>()?;
+            if served.is_empty() {
+                continue;
+            }
+            let group = Group::new(requested.into(), members(&served), &self.rules, None);
+            let group = Arc::new(group);
+            let mut made = self.made.write();
+            if made.len() >= MADE_MAX {
+                made.clear();
+            }
+            made.insert(requested.into(), group.clone());
+            return Ok(Some(group));
+        }
+        Ok(None)
     }
+
+    /// Where thresholds send calls; none without thresholds.
+    #[must_use]
+    pub const fn everything(&self) -> Option<&Arc<Group>> {
+        self.everything.as_ref()
+    }
+
+    /// Whether no rule looks at requests.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether what a request needs decides who may serve it.
+    #[must_use]
+    pub const fn steers_by_capability(&self) -> bool {
+        self.by_capability
+    }
+
+    /// Every deployment with the name that clients call it by, in the order of the file.
+    pub fn deployments(&self) -> impl Iterator<Item = (&Text, &Arc<Deployment>)> {
+        self.deployments
+            .iter()
+            .map(|(name, deployment)| (name, deployment))
+    }
+}
+
+/// What can be called; all of it where nothing can, so that the refusal has a reason.
+fn members(served: &[Arc<Served>]) -> Vec<Member<Arc<Served>>> {
+    let callable =
+        |one: &&Arc<Served>| !matches!(one.deployment.entry.dialect, Dialect::Unsupported(_));
+    let any = served.iter().any(|one| callable(&one));
+    served
+        .iter()
+        .filter(|one| !any || callable(one))
+        .map(|one| Member {
+            deployment: one.deployment.state.clone(),
+            served: one.clone(),
+        })
+        .collect()
 }
 
 impl Deployment {
@@ -291,11 +422,33 @@ impl Deployment {
             shown_base: without_userinfo(&entry.api_base)
                 .and_then(|base| HeaderValue::try_from(base).ok()),
             metrics: DeploymentMetrics::default(),
+            state: Arc::new(routing::Deployment::new(Spec::of(entry))),
+            limits: limits(entry),
             entry: entry.clone(),
             headers,
             peer,
         })
     }
+}
+
+/// A deployment's own limits as a scope that no money is counted on.
+fn limits(entry: &ModelEntry) -> Option<Scope> {
+    let limits = &entry.limits;
+    let parallel = limits.max_parallel_requests.map(u64::from);
+    (limits.rpm.is_some() || limits.tpm.is_some() || parallel.is_some()).then(|| Scope {
+        kind: ScopeKind::Model,
+        id: format!("{} (deployment {})", entry.model_name, entry.deployment_id)
+            .as_str()
+            .into(),
+        budget: format!("deployment:{}", entry.deployment_id)
+            .as_str()
+            .into(),
+        limit: None,
+        window: Window::LIFETIME,
+        rpm: limits.rpm,
+        tpm: limits.tpm,
+        parallel,
+    })
 }
 
 /// A base URL may hold a password: that never goes out.
@@ -311,7 +464,11 @@ fn without_userinfo(base: &str) -> Option<String> {
 }
 
 impl Served {
-    fn new(deployment: Arc<Deployment>, upstream_model: &str) -> Result<Self, Error> {
+    fn new(
+        deployment: Arc<Deployment>,
+        upstream_model: &str,
+        shown: Arc<Shown>,
+    ) -> Result<Self, Error> {
         let entry = &deployment.entry;
         let target = match entry.dialect {
             Dialect::Demo | Dialect::Unsupported(_) => None,
@@ -328,6 +485,7 @@ impl Served {
             priced_as,
             target,
             deployment,
+            shown,
         })
     }
 }

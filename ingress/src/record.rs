@@ -8,7 +8,7 @@ mod open;
 use std::sync::Arc;
 use std::time::Instant;
 
-use budgets::{Granted, Scope, ScopeKind};
+use budgets::{Granted, Reserve, Scope, ScopeKind};
 use journal::Position;
 use journal::fail_point::pass;
 use schemas::{
@@ -65,7 +65,10 @@ impl End {
 /// A closed call: what it cost, and from when on it is durable.
 #[derive(Debug, Clone, Copy)]
 pub struct Closed {
+    /// All attempts together.
     pub amount: NanoUsd,
+    /// The last attempt alone.
+    pub own: NanoUsd,
     pub tokens: u64,
     pub position: Position,
     /// The record's name in the log.
@@ -97,8 +100,25 @@ pub struct Call {
     output_estimate: u64,
     /// Usage that the provider has already told of a stream.
     told: Option<Reading>,
+    choices: u32,
+    /// What earlier attempts cost, and their tokens.
+    spent: NanoUsd,
+    spent_tokens: u64,
+    expires: Micros,
     pub scopes: Vec<Scope>,
     pub granted: Granted,
+}
+
+/// What another attempt goes to, and what bounds it.
+pub struct Onward<'a> {
+    pub attempt_no: u32,
+    pub provider: &'a Text,
+    pub model: &'a Text,
+    pub deployment: &'a Text,
+    /// Tokens.
+    pub input_bound: u64,
+    /// Tokens of one choice.
+    pub output_cap: Option<u64>,
 }
 
 /// What a call is opened with.
@@ -109,6 +129,7 @@ pub struct Opening {
     pub input_estimate: u64,
     pub scopes: Vec<Scope>,
     pub granted: Granted,
+    pub expires: Micros,
     pub started: Instant,
 }
 
@@ -125,6 +146,7 @@ impl Call {
             input_estimate,
             scopes,
             granted,
+            expires,
             started,
         } = opening;
         let partition = partition(&admitted, gateway.partitions);
@@ -155,6 +177,10 @@ impl Call {
             input_estimate,
             output_estimate: 0,
             told: None,
+            choices,
+            spent: NanoUsd::ZERO,
+            spent_tokens: 0,
+            expires,
             scopes,
             granted,
             usage: Box::new(Usage {
@@ -191,9 +217,13 @@ impl Call {
         })
     }
 
-    /// The request goes out: from here on a hang-up costs.
+    /// The request goes out: from here on a hang-up costs. Where it goes after another attempt is marked,
+    /// so that a crash bills the right one.
     pub fn dispatched(&mut self) {
         self.state = State::Dispatched;
+        if self.usage.attempt_no > 1 {
+            self.mark();
+        }
     }
 
     /// The answer has begun.
@@ -255,6 +285,116 @@ impl Call {
     /// until the next start closes the call as abandoned.
     pub fn close(&mut self, end: End) -> Result<Closed, Error> {
         self.state = State::Closed;
+        let own = self.fill(end);
+        let usage = &self.usage;
+        let appended =
+            self.gateway
+                .journal
+                .append_final(Topic::Usage, self.partition, &usage.body());
+        // The client has not seen the end, and the event is in the page cache: it is billed.
+        pass("after_usage");
+        self.gateway.open_calls.leave(self.slot);
+        let tokens = self.spent_tokens.saturating_add(tokens(usage));
+        self.gateway.metrics.closed(usage, own);
+        let appended = appended?;
+        Ok(Closed {
+            amount: self.spent.saturating_add(own),
+            own,
+            tokens,
+            position: appended.position,
+            event: appended.identity,
+        })
+    }
+
+    /// What an attempt that ends so would be charged.
+    #[must_use]
+    pub fn would_cost(&self, reading: &Reading) -> NanoUsd {
+        let mut usage = (*self.usage).clone();
+        usage.last = false;
+        usage.meters = reading.meters.clone();
+        self.charge(&usage).0
+    }
+
+    /// Writes the USAGE of an attempt that was not the last: one that may have cost, or one after which more
+    /// is held, for its record tells the next start what is held from here on. The call goes on.
+    ///
+    /// # Errors
+    /// The journal failed: nobody could bill what has been used, so nothing more may be.
+    pub fn attempt_over(&mut self, end: End) -> Result<(), Error> {
+        self.usage.last = false;
+        let own = self.fill(end);
+        self.spent = self.spent.saturating_add(own);
+        self.spent_tokens = self.spent_tokens.saturating_add(tokens(&self.usage));
+        self.usage.hold = self.room();
+        let appended =
+            self.gateway
+                .journal
+                .append(Topic::Usage, self.partition, &self.usage.body());
+        self.usage.last = true;
+        self.gateway.journal.sync_soon(appended?.position);
+        self.gateway.metrics.attempted(&self.usage, own);
+        Ok(())
+    }
+
+    /// Turns to another deployment; nothing has been sent there yet.
+    pub fn onward(&mut self, to: &Onward<'_>) {
+        self.state = State::Admitted;
+        self.input_bound = to.input_bound;
+        self.output_bound = to
+            .output_cap
+            .map(|cap| cap.saturating_mul(u64::from(self.choices)));
+        (self.output_estimate, self.told) = (0, None);
+        let hold = self.room();
+        let usage = &mut self.usage;
+        usage.hold = hold;
+        usage.attempt_no = to.attempt_no;
+        usage.provider = to.provider.clone();
+        usage.model = to.model.clone();
+        usage.deployment = to.deployment.clone();
+        (usage.first_byte_us, usage.meters) = (None, Meters::default());
+    }
+
+    /// Tokens of prompt and answer that a limit counts until the call tells its own.
+    #[must_use]
+    pub fn expected_tokens(&self) -> u64 {
+        self.input_estimate
+            .saturating_add(self.output_bound.unwrap_or(0))
+    }
+
+    /// Held for the call and not spent by its earlier attempts. Nothing where no limit is checked.
+    #[must_use]
+    pub fn room(&self) -> NanoUsd {
+        let left = self.granted.amount.saturating_sub(self.spent);
+        left.max(NanoUsd::ZERO)
+    }
+
+    /// Whether a budget with a limit is checked.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.limit.is_some())
+    }
+
+    /// Holds more, at least `least`, on the call's own scopes.
+    ///
+    /// # Errors
+    /// There is no room; what is held stays held.
+    pub async fn raise(&mut self, amount: NanoUsd, least: NanoUsd) -> Result<(), Error> {
+        let more = Reserve {
+            hold: self.usage.request_id,
+            amount,
+            least,
+            tokens: 0,
+            scopes: &self.scopes,
+            now: clock::now(),
+            expires: self.expires,
+        };
+        let added = self.gateway.budgets.raise(&more).await?;
+        self.granted.amount = self.granted.amount.saturating_add(added);
+        Ok(())
+    }
+
+    /// Puts the end of an attempt into its record. Answers what it costs.
+    fn fill(&mut self, end: End) -> NanoUsd {
         let usage = &mut self.usage;
         usage.event_time = clock::now();
         usage.duration_us = micros(self.started);
@@ -270,35 +410,19 @@ impl Call {
         if let Some((kind, similarity, saved)) = end.hit {
             (usage.cache, usage.cache_similarity, usage.saved) = (kind, similarity, saved);
         }
-        let amount = match metering::charge(usage, &self.gateway.catalog.load()) {
-            Ok(charge) => {
-                if let Some(reason) = &charge.unpriced {
-                    self.gateway.metrics.unpriced(reason);
-                }
-                charge.amount
-            }
+        let (amount, unpriced) = self.charge(&self.usage);
+        if let Some(reason) = &unpriced {
+            self.gateway.metrics.unpriced(reason);
+        }
+        amount
+    }
+
+    fn charge(&self, usage: &Usage) -> (NanoUsd, Option<metering::Unpriced>) {
+        match metering::charge(usage, &self.gateway.catalog.load()) {
+            Ok(charge) => (charge.amount, charge.unpriced),
             // The pinned version was loaded when the call came, and versions only rise.
-            Err(metering::NotYet { .. }) => usage.hold,
-        };
-        let appended =
-            self.gateway
-                .journal
-                .append_final(Topic::Usage, self.partition, &usage.body());
-        // The client has not seen the end, and the event is in the page cache: it is billed.
-        pass("after_usage");
-        self.gateway.open_calls.leave(self.slot);
-        let tokens = usage
-            .meters
-            .input_tokens()
-            .saturating_add(usage.meters.output_tokens());
-        self.gateway.metrics.closed(usage, amount);
-        let appended = appended?;
-        Ok(Closed {
-            amount,
-            tokens: u64::try_from(tokens).unwrap_or(0),
-            position: appended.position,
-            event: appended.identity,
-        })
+            Err(metering::NotYet { .. }) => (usage.hold, None),
+        }
     }
 
     /// Tells the budgets. Answers the spend per scope, this call included.
@@ -326,6 +450,7 @@ impl Call {
         self.synced(closed, syncs).await?;
         Ok(Settled {
             amount: closed.amount,
+            own: closed.own,
             spends,
         })
     }
@@ -362,7 +487,10 @@ impl Call {
 /// A call whose record is durable.
 #[derive(Debug)]
 pub struct Settled {
+    /// All attempts together.
     pub amount: NanoUsd,
+    /// The last attempt alone.
+    pub own: NanoUsd,
     /// In the order of the scopes; empty when the hold was gone.
     pub spends: Vec<NanoUsd>,
 }
@@ -401,6 +529,14 @@ impl Drop for Call {
             }
         }
     }
+}
+
+fn tokens(usage: &Usage) -> u64 {
+    let tokens = usage
+        .meters
+        .input_tokens()
+        .saturating_add(usage.meters.output_tokens());
+    u64::try_from(tokens).unwrap_or(0)
 }
 
 /// The windows that a call was checked against, for its events.

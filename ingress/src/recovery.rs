@@ -20,6 +20,8 @@ struct Open {
     partition: Partition,
     admitted: Admitted,
     mark: Option<StreamMark>,
+    /// Of the last attempt that was recorded: its number, and what is held from there on.
+    before: Option<(u32, NanoUsd)>,
 }
 
 /// Closes every call that is open in the journal, and waits until that is durable. To be called before
@@ -66,6 +68,7 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
                         partition,
                         admitted,
                         mark: None,
+                        before: None,
                     },
                 );
             }
@@ -79,6 +82,8 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
                 let usage: Usage = decode(&record)?;
                 if usage.last {
                     open.remove(&usage.request_id);
+                } else if let Some(call) = open.get_mut(&usage.request_id) {
+                    call.before = Some((usage.attempt_no, usage.hold));
                 }
             }
             _ => {}
@@ -100,7 +105,12 @@ fn decode<E: Event>(record: &Record) -> Result<E, Error> {
 /// What an abandoned call is billed: what its last mark says, else its prompt.
 fn abandoned(call: &Open, now: Micros) -> Usage {
     let admitted = &call.admitted;
+    let (attempts, hold) = call.before.unwrap_or((0, admitted.hold));
     let reading = match &call.mark {
+        // Every attempt after the first is marked before it goes out.
+        mark if attempts > 0 && mark.as_ref().is_none_or(|mark| mark.attempt_no <= attempts) => {
+            Reading::default()
+        }
         Some(mark) => Reading::estimate(mark.input_tokens, mark.output_tokens),
         None => Reading::estimate(tokens_of_bytes(admitted.input_bound), 0),
     };
@@ -113,6 +123,7 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         ),
         None => (&admitted.provider, &admitted.model, &admitted.deployment, 1),
     };
+    let attempt_no = attempt_no.max(attempts + 1);
     Usage {
         event_time: now,
         admitted_at: admitted.event_time,
@@ -135,7 +146,7 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         service_tier: None,
         meters: reading.meters,
         provider_usage: Blob::default(),
-        hold: admitted.hold,
+        hold,
         budgets: admitted.budgets.clone(),
         catalog_version: admitted.catalog_version,
         cache: CacheKind::None,

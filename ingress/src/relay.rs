@@ -8,6 +8,7 @@ use schemas::Text;
 
 use crate::Error;
 use crate::chat::Exchange;
+use crate::failover::Failed;
 use crate::headers::{self, Timing};
 use crate::json::{self, KEYS};
 use crate::providers::openai;
@@ -63,13 +64,13 @@ impl Told {
 ///
 /// # Errors
 /// The provider's error, a failure on the way, or a journal that did not take the record.
-pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply, Error> {
+pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply, Box<Failed>> {
     let body = match answer.collect(ANSWER_MAX).await {
         Ok(body) => body,
         Err(source) => {
             // It had begun to answer, so it charges.
             let reading = exchange.call.estimate(0);
-            return Err(exchange.fail(source.into_error(exchange), reading).await);
+            return Err(Failed::upstream(exchange, source, reading));
         }
     };
     let answered = Instant::now();
@@ -90,7 +91,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
                 Reading::default()
             };
             let source = UpstreamError::Malformed("no JSON object".to_owned());
-            return Err(exchange.fail(source.into_error(exchange), reading).await);
+            return Err(Failed::upstream(exchange, source, reading));
         }
     };
     let Told {
@@ -119,14 +120,15 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
 
     let settled = exchange
         .settle(End::ok(reading, finish, service_tier))
-        .await?;
-    exchange.succeeded(answered);
+        .await
+        .map_err(Failed::over)?;
+    exchange.succeeded(answered, answered, tokens);
     if complete {
         exchange.remember(Complete {
             answer: body.clone(),
             input_tokens: u64::try_from(tokens.0).unwrap_or(0),
             output_tokens: u64::try_from(tokens.1).unwrap_or(0),
-            cost: settled.amount,
+            cost: settled.own,
             model: exchange.call.usage().model.clone(),
             provider: exchange.call.usage().provider.clone(),
             at: exchange.call.usage().admitted_at,
@@ -149,16 +151,14 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
     Ok(Reply::ok(head, Content::Whole(sent)))
 }
 
-/// Reads a provider's refusal and ends the call: nothing was produced, so nothing is billed.
-pub async fn refusal(exchange: &mut Exchange, answer: &mut Answer) -> Error {
+/// Reads a provider's refusal: nothing was produced, so nothing is billed.
+pub async fn refusal(exchange: &Exchange, answer: &mut Answer) -> Box<Failed> {
     let body = answer.collect(ERROR_MAX).await.unwrap_or_default();
     let mut error = openai::error(answer.status, answer.fields.get("retry-after"), &body);
     if error.status.is_server_error() {
         error.message = format!("{}Exception - {}", exchange.exception(), error.message);
     }
-    exchange
-        .fail(Error::Provider(Box::new(error)), Reading::default())
-        .await
+    Failed::provider(error)
 }
 
 /// The answer with the name that the client asked for in the place of the provider's.

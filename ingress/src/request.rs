@@ -54,6 +54,10 @@ pub struct ModelRequest {
     pub cache_at: Option<Range<usize>>,
     /// At most so many images, sounds and files are referred to.
     pub attachments: Attachments,
+    /// `num_retries`, `fallbacks` and `timeout` (seconds), which LiteLLM's clients send in the body.
+    pub num_retries: Option<u32>,
+    pub fallbacks: Option<Vec<String>>,
+    pub timeout: Option<f64>,
     /// `prediction` is set: rejected predicted tokens are billed as output.
     pub predicts: bool,
     /// Offset just behind the opening brace.
@@ -129,6 +133,12 @@ struct Fields<'a> {
     prediction: Field<'a>,
     #[serde(borrow, default)]
     cache: Field<'a>,
+    #[serde(borrow, default)]
+    num_retries: Field<'a>,
+    #[serde(borrow, default)]
+    fallbacks: Field<'a>,
+    #[serde(borrow, default)]
+    timeout: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -261,13 +271,42 @@ impl ModelRequest {
             choices,
             end_user: end_user.filter(|user: &Text| !user.is_empty()),
             tags,
-            ours: [fields.cache.0.map(RawValue::get), tags_at]
-                .into_iter()
-                .flatten()
-                .map(&at)
-                .collect(),
+            ours: [
+                fields.cache.0.map(RawValue::get),
+                tags_at,
+                fields.num_retries.0.map(RawValue::get),
+                fields.fallbacks.0.map(RawValue::get),
+                fields.timeout.0.map(RawValue::get),
+            ]
+            .into_iter()
+            .flatten()
+            .map(&at)
+            .collect(),
             cache_at: fields.cache.text().map(&at),
             attachments: attachments(content.text().unwrap_or_default().as_bytes()),
+            num_retries: match fields.num_retries.text() {
+                None => None,
+                Some(text) => Some(
+                    text.parse()
+                        .map_err(|_| wrong_type("num_retries", "a number of retries", text))?,
+                ),
+            },
+            fallbacks: match fields.fallbacks.text() {
+                None => None,
+                Some(text) => Some(
+                    serde_json::from_str(text)
+                        .map_err(|_| wrong_type("fallbacks", "a list of model names", text))?,
+                ),
+            },
+            timeout: match fields.timeout.text() {
+                None => None,
+                Some(text) => Some(
+                    text.parse()
+                        .ok()
+                        .filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0)
+                        .ok_or_else(|| wrong_type("timeout", "seconds above 0", text))?,
+                ),
+            },
             predicts: fields.prediction.text().is_some(),
             first_member: brace + 1,
             endpoint,
@@ -327,6 +366,9 @@ impl ModelRequest {
             ours: Vec::new(),
             cache_at: None,
             attachments: Attachments::default(),
+            num_retries: None,
+            fallbacks: None,
+            timeout: None,
             predicts: false,
             first_member: 0,
             endpoint,

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use config::FailureKind;
 
 use crate::chat::Exchange;
 use crate::headers::{self, Timing};
@@ -61,6 +62,7 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Reply 
         answer,
         scanner,
         stage: Stage::Relaying,
+        answered,
         marked: answered,
         marked_tokens: 0,
     };
@@ -73,6 +75,8 @@ pub struct Relay {
     answer: Answer,
     scanner: Scanner,
     stage: Stage,
+    /// When its first bytes came.
+    answered: Instant,
     /// Everything sent so far, for the cache.
     kept: Option<BytesMut>,
     /// When, and at how many tokens, progress was last marked.
@@ -214,7 +218,7 @@ impl Relay {
             // Its error frame has gone out; what it produced before is billed.
             let error = openai::error(http::StatusCode::BAD_GATEWAY, None, b"{}");
             let end = End::failed(&Error::Provider(Box::new(error)), reading);
-            self.exchange.failed();
+            self.exchange.broke(FailureKind::Server);
             let last = self.last();
             self.close(end, last, None);
             return;
@@ -226,7 +230,8 @@ impl Relay {
             reading.meters.output_tokens(),
         );
         let raw = reading.raw.clone();
-        self.exchange.succeeded(Instant::now());
+        self.exchange
+            .succeeded(self.answered, Instant::now(), tokens);
         let complete = self.kept.take().filter(|_| keep).and_then(|kept| {
             Some(Complete {
                 answer: assemble(&kept, &raw)?,
@@ -259,8 +264,8 @@ impl Relay {
             .usage
             .take()
             .unwrap_or_else(|| self.exchange.call.estimate(output));
+        self.exchange.broke(error.failure());
         let error = error.into_error(&self.exchange);
-        self.exchange.failed();
         let last = if self.scanner.seen.failed {
             Bytes::new()
         } else {
@@ -280,7 +285,7 @@ impl Relay {
         };
         if let Some(complete) = complete {
             self.exchange.remember(Complete {
-                cost: closed.amount,
+                cost: closed.own,
                 ..complete
             });
         }

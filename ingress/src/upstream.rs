@@ -111,6 +111,12 @@ impl Upstream {
         }
     }
 
+    /// When the first bytes of an answer must be there, for a request that goes out now.
+    #[must_use]
+    pub fn first_byte_by(&self, dispatched: std::time::Instant) -> Option<Instant> {
+        self.first_byte.map(|limit| (dispatched + limit).into())
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors

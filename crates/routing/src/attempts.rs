@@ -197,6 +197,15 @@ impl<T> Attempts<T> {
             .unwrap_or(Step::GiveUp(GiveUp::Failed))
     }
 
+    /// The present attempt broke off when its answer had begun to reach the client: it counts against its
+    /// deployment, and nothing follows.
+    pub fn broke(&self, failure: &Failure, took: Duration, now: Moment) {
+        if let Some(deployment) = self.deployment() {
+            let alone = self.group.is_alone();
+            deployment.failed(failure, took, &self.rules.0.cooldown, alone, now);
+        }
+    }
+
     /// The chosen deployment has no room (its own limits): another one, as if it had not been chosen.
     pub fn full(
         &mut self,

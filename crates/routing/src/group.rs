@@ -14,6 +14,9 @@ use crate::{Deployment, Moment, Probe, Rules};
 /// Price of a call at a member; `None` where it is not known.
 pub type Price<'a, T> = &'a dyn Fn(&T) -> Option<NanoUsd>;
 
+/// Context window of a member, in tokens; `None` where it is not known.
+pub type Window<'a, T> = &'a dyn Fn(&T) -> Option<u64>;
+
 /// What a call needs, as far as the choice depends on it. `T` is what the members carry.
 pub struct Ask<'a, T> {
     /// Tokens of the prompt: counted, or a bound.
@@ -31,6 +34,8 @@ pub struct Ask<'a, T> {
     pub must_fit: bool,
     pub class: Class,
     pub cost: Option<Price<'a, T>>,
+    /// Context window of a member whose own file says none.
+    pub window: Option<Window<'a, T>>,
     /// Whether the caller may use a member.
     pub allowed: Option<&'a dyn Fn(&T) -> bool>,
 }
@@ -47,6 +52,7 @@ impl<T> Default for Ask<'_, T> {
             must_fit: false,
             class: Class::Ordinary,
             cost: None,
+            window: None,
             allowed: None,
         }
     }
@@ -252,8 +258,9 @@ impl<T> Group<T> {
     /// Whether a member can serve the call at all, at any time.
     fn fit(&self, member: &Member<T>, ask: &Ask<'_, T>, rules: &Rules) -> Result<(), NoChoice> {
         let spec = &member.deployment.spec;
+        let known = || ask.window.and_then(|window| window(&member.served));
         if ask.must_fit
-            && let Some(window) = spec.window
+            && let Some(window) = spec.window.or_else(known)
             && ask.tokens > window
         {
             return Err(NoChoice::TooLong { window });

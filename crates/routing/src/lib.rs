@@ -24,7 +24,7 @@ mod tokens;
 pub use attempts::{Attempts, GiveUp, Lookup, Place, Step, Try};
 pub use deployment::{Deployment, Flight, Probe, Spec, Status, Took};
 pub use failure::Failure;
-pub use group::{Ask, Class, Group, Member, NoChoice, Price};
+pub use group::{Ask, Class, Group, Member, NoChoice, Price, Window};
 pub use moment::Moment;
 pub use rules::{Overrides, Rules};
 pub use tokens::{Encoding, count};

@@ -109,6 +109,25 @@ struct ErrorFields {
     code: Option<serde_json::Value>,
 }
 
+/// The error that a stream begins with, where it begins with one. Its status is in it, or it is a failure.
+#[must_use]
+pub fn first_error(bytes: &[u8]) -> Option<ProviderError> {
+    let line = bytes.strip_prefix(b"data:")?.trim_ascii_start();
+    let line = line.split(|b| *b == b'\n').next().unwrap_or(line);
+    let rest = line.strip_prefix(b"{")?.trim_ascii_start();
+    if !rest.starts_with(b"\"error\"") || rest.starts_with(b"\"error\":null") {
+        return None;
+    }
+    let mut found = error(StatusCode::BAD_GATEWAY, None, line);
+    let status = found.code.as_deref().and_then(|code| code.parse().ok());
+    if let Some(status) = status.and_then(|status| StatusCode::from_u16(status).ok())
+        && (status.is_client_error() || status.is_server_error())
+    {
+        found.status = status;
+    }
+    Some(found)
+}
+
 /// Reads a provider's error, whatever shape it has.
 #[must_use]
 pub fn error(status: StatusCode, retry_after: Option<&HeaderValue>, body: &[u8]) -> ProviderError {

@@ -30,6 +30,8 @@ pub struct Answer {
     heard: Instant,
     /// Made when there is first something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Read ahead by [`Answer::peek`].
+    ahead: Option<Bytes>,
 }
 
 enum Source {
@@ -57,6 +59,7 @@ impl Answer {
             idle: Duration::MAX,
             heard: now,
             timer: None,
+            ahead: None,
         }
     }
 
@@ -105,6 +108,9 @@ impl Answer {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(Ok(ahead)));
+        }
         let polled = self.source.poll_data(cx);
         match &polled {
             Poll::Ready(Some(Ok(_))) => {
@@ -158,6 +164,29 @@ impl Answer {
         }
     }
 
+    /// Waits for the first bytes, by `until` where that is told, and leaves them to be read.
+    ///
+    /// # Errors
+    /// As reading goes; an answer without any was broken off.
+    pub async fn peek(&mut self, until: Option<Instant>) -> Result<&[u8], UpstreamError> {
+        let began = Instant::now();
+        let first = poll_fn(|cx| self.poll_data(cx));
+        let first = match until {
+            None => first.await,
+            Some(until) => match tokio::time::timeout_at(until, first).await {
+                Ok(first) => first,
+                Err(_) => {
+                    return Err(UpstreamError::Timeout {
+                        stage: Stage::FirstByte,
+                        after: began.elapsed(),
+                    });
+                }
+            },
+        };
+        let first = first.ok_or(UpstreamError::Closed)??;
+        Ok(self.ahead.insert(first))
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -206,6 +235,7 @@ impl Answer {
             idle: self.idle,
             heard: self.heard,
             timer: None,
+            ahead: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use config::FailureKind;
 use http::StatusCode;
 
 /// Which deadline passed.
@@ -73,6 +74,16 @@ impl UpstreamError {
                 ..
             } => false,
             Self::Timeout { .. } | Self::Malformed(_) | Self::TooLarge(_) => true,
+        }
+    }
+
+    /// As routing counts it.
+    #[must_use]
+    pub const fn failure(&self) -> FailureKind {
+        match self {
+            Self::Timeout { .. } => FailureKind::Timeout,
+            Self::Connect(_) | Self::Closed => FailureKind::Connection,
+            Self::Malformed(_) | Self::TooLarge(_) => FailureKind::Malformed,
         }
     }
 

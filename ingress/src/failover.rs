@@ -1,0 +1,256 @@
+//! What follows an attempt that failed before its answer reached the client: another one, or the end.
+//!
+//! Each attempt that may have cost is a usage record of its own. **Nothing goes out that the call's hold does
+//! not cover**: before another attempt the hold is raised by what earlier ones have cost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use budgets::Reserve;
+use config::FailureKind;
+use http::HeaderValue;
+use routing::{Failure, Step, Try};
+use schemas::{NanoUsd, RequestId};
+
+use crate::chat::Exchange;
+use crate::error::ProviderError;
+use crate::models::Served;
+use crate::plan::Event;
+use crate::record::{End, Onward};
+use crate::request::ModelRequest;
+use crate::upstream::UpstreamError;
+use crate::usage::Reading;
+use crate::{Error, Gateway, admit, clock};
+
+/// An attempt without an answer.
+pub struct Failed {
+    pub error: Error,
+    /// What is billed for it.
+    pub reading: Reading,
+    /// None where nothing may follow: the call is closed already.
+    pub failure: Option<Failure>,
+}
+
+impl Failed {
+    pub fn new(error: Error, failure: Failure, reading: Reading) -> Box<Self> {
+        Box::new(Self {
+            error,
+            reading,
+            failure: Some(failure),
+        })
+    }
+
+    /// A provider that did not answer.
+    pub fn upstream(exchange: &Exchange, source: UpstreamError, reading: Reading) -> Box<Self> {
+        let failure = Failure::of(source.failure());
+        Self::new(source.into_error(exchange), failure, reading)
+    }
+
+    /// A provider that answered with an error: nothing was produced, so nothing is billed.
+    pub fn provider(error: ProviderError) -> Box<Self> {
+        let failure = failure_of(&error);
+        Self::new(
+            Error::Provider(Box::new(error)),
+            failure,
+            Reading::default(),
+        )
+    }
+
+    /// The call is over, and this is what the client is told.
+    pub fn over(error: Error) -> Box<Self> {
+        Box::new(Self {
+            error,
+            reading: Reading::default(),
+            failure: None,
+        })
+    }
+}
+
+/// A deployment's own limits, taken by one attempt; given back when dropped, all but what a minute counts.
+pub struct Room {
+    gateway: Arc<Gateway>,
+    hold: RequestId,
+    pub tokens: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let budgets = self.gateway.budgets.clone();
+        let (hold, tokens) = (self.hold, self.tokens);
+        self.gateway.detach(async move {
+            budgets
+                .finish(hold, NanoUsd::ZERO, tokens, clock::now(), None)
+                .await;
+        });
+    }
+}
+
+impl Exchange {
+    /// Takes room in the chosen deployment's own limits, or turns to one that has room.
+    ///
+    /// # Errors
+    /// None has: the call is closed.
+    pub async fn make_room(&mut self, request: &ModelRequest) -> Result<(), Error> {
+        while self.room.is_none()
+            && let Some(scope) = self.served.deployment.limits.clone()
+        {
+            let gateway = self.call.gateway().clone();
+            let now = gateway.budgets.clock(clock::now());
+            let hold = admit::fresh_id(now);
+            let tokens = self.call.expected_tokens();
+            let lasts = self.deadline.saturating_duration_since(self.dispatched);
+            let reserve = Reserve {
+                hold,
+                amount: NanoUsd::ZERO,
+                least: NanoUsd::ZERO,
+                tokens,
+                scopes: &[scope],
+                now,
+                expires: now.plus_secs(60 + i64::try_from(lasts.as_secs()).unwrap_or(3_600)),
+            };
+            let refusal = match gateway.budgets.reserve(&reserve).await {
+                Ok(_) => {
+                    self.room = Some(Box::new(Room {
+                        gateway,
+                        hold,
+                        tokens,
+                    }));
+                    return Ok(());
+                }
+                Err(refusal) => Error::from(refusal),
+            };
+            match self.plan.step(&gateway, &Event::Full) {
+                Step::GiveUp(_) => {
+                    return Err(self.end(refusal, Reading::default()).await);
+                }
+                Step::Try(next) => {
+                    if let Err(error) = self.turn_to(&next, request, None).await {
+                        return Err(self.end(error, Reading::default()).await);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another attempt, or the end of the call.
+    ///
+    /// # Errors
+    /// Nothing follows: what the client is told.
+    pub async fn fail_over(
+        &mut self,
+        failed: Box<Failed>,
+        request: &ModelRequest,
+    ) -> Result<(), Error> {
+        let Failed {
+            error,
+            reading,
+            failure,
+        } = *failed;
+        (self.going, self.room) = (None, None);
+        let Some(failure) = failure else {
+            return Err(error);
+        };
+        self.count_failure();
+        let gateway = self.call.gateway().clone();
+        let took = self.dispatched.elapsed();
+        let next = match self.plan.step(&gateway, &Event::Failed(&failure, took)) {
+            Step::GiveUp(_) => return Err(self.end(error, reading).await),
+            Step::Try(next) => next,
+        };
+        tracing::info!(
+            request.id = %self.call.usage().request_id,
+            deployment = %self.served.deployment.id,
+            attempt = next.number,
+            wait_ms = u64::try_from(next.after.as_millis()).unwrap_or(u64::MAX),
+            error.code = failure.kind.name(),
+            "an attempt failed, and another follows: {error}"
+        );
+        match self.turn_to(&next, request, Some((&error, &reading))).await {
+            Ok(()) => {}
+            // No room for another in a budget: the answer is the failure that there was.
+            Err(Error::Refused(_) | Error::Unpriced { .. }) => {
+                return Err(self.end(error, reading).await);
+            }
+            Err(unrecorded) => return Err(unrecorded),
+        }
+        if next.after > Duration::ZERO {
+            tokio::time::sleep(next.after).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the call one at another deployment. `before` is the attempt that ends with it.
+    async fn turn_to(
+        &mut self,
+        next: &Try<Arc<Served>>,
+        request: &ModelRequest,
+        before: Option<(&Error, &Reading)>,
+    ) -> Result<(), Error> {
+        let member = next.group.members().get(next.at);
+        let Some(served) = member.map(|member| member.served.clone()) else {
+            return Err(Error::internal("a deployment that is not there was chosen"));
+        };
+        let spent = before.map_or(NanoUsd::ZERO, |(_, reading)| self.call.would_cost(reading));
+        let again = admit::again(&mut self.call, request, &served, spent).await?;
+        if let Some((error, reading)) = before
+            && (again.raised || !reading.meters.0.is_empty())
+        {
+            self.call
+                .attempt_over(End::failed(error, reading.clone()))?;
+        }
+        self.call.onward(&Onward {
+            attempt_no: next.number,
+            provider: &served.deployment.provider,
+            model: &served.priced_as,
+            deployment: &served.deployment.id,
+            input_bound: again.input_bound,
+            output_cap: again.output_cap,
+        });
+        self.cap = again.cap;
+        self.served = served;
+        Ok(())
+    }
+}
+
+/// As routing sees a provider's error. Not all of them have codes for what is the prompt's own fault.
+fn failure_of(error: &ProviderError) -> Failure {
+    let code = error.code.as_deref().or(error.kind.as_deref());
+    let wait = error.retry_after.as_ref().and_then(seconds);
+    let failure = Failure::of_status(error.status.as_u16(), code.unwrap_or_default(), wait);
+    if failure.kind != FailureKind::BadRequest {
+        return failure;
+    }
+    let message = error.message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let kind = if says(&[
+        "maximum context length",
+        "context window",
+        "context length",
+        "prompt is too long",
+        "too many tokens",
+        "input is too long",
+    ]) {
+        FailureKind::ContextWindow
+    } else if says(&[
+        "content policy",
+        "content management policy",
+        "content_filter",
+    ]) {
+        FailureKind::ContentPolicy
+    } else {
+        FailureKind::BadRequest
+    };
+    Failure { kind, ..failure }
+}
+
+/// `retry-after`: seconds, or a date.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let left = at.as_microsecond().saturating_sub(clock::now().0);
+    Some(Duration::from_micros(u64::try_from(left).unwrap_or(0)))
+}

@@ -1,0 +1,403 @@
+//! Where a call goes: what its request asks of a deployment, and the plan of its attempts.
+//!
+//! Where the file says nothing that depends on requests, nothing is looked at in one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memchr::memmem;
+use metering::{Bounds, Price, PriceKey, worst_case_within};
+use routing::{Ask, Attempts, Class, Encoding, Failure, GiveUp, Group, NoChoice, Overrides, Step};
+use schemas::{NanoUsd, Text};
+
+use crate::directory::Principal;
+use crate::models::{Models, Served};
+use crate::request::ModelRequest;
+use crate::usage::tokens_of_bytes;
+use crate::{Error, Gateway};
+
+/// An answer's length where nobody says, for comparing prices.
+const ANSWER_TOKENS: u64 = 256;
+/// Longer prompts are counted off the serving thread.
+const COUNTED_HERE: usize = 64 * 1024;
+/// The part of the messages that a session is known by, where the client names none: its beginning stays,
+/// turn after turn.
+const SESSION_BYTES: usize = 1_024;
+
+/// One call's way.
+pub struct Plan {
+    attempts: Attempts<Arc<Served>>,
+    /// None where no rule looks at requests.
+    facts: Option<Box<Facts>>,
+    pub max_fallbacks: u32,
+}
+
+/// A call as it came.
+pub struct Came<'a> {
+    pub request: &'a ModelRequest,
+    pub caller: &'a Principal,
+    pub wishes: Wishes,
+    /// Of the headers; the request has its own.
+    pub tags: &'a [Text],
+    /// The whole of it ends within this.
+    pub timeout: Duration,
+}
+
+/// What the headers of a call say for routing.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// `x-litellm-num-retries`.
+    pub retries: Option<u32>,
+    /// `x-litellm-session-id`.
+    pub session: Option<Text>,
+    /// `x-tollgate-region`.
+    pub region: Option<Text>,
+}
+
+/// What a request asks of a deployment.
+struct Facts {
+    org: Text,
+    tokens: u64,
+    output: u64,
+    choices: u32,
+    tags: Vec<Text>,
+    region: Option<Text>,
+    session: Option<u64>,
+    needs: Vec<&'static str>,
+    must_fit: bool,
+    class: Class,
+    by_price: bool,
+}
+
+/// What has happened.
+pub enum Event<'a> {
+    /// The call has come.
+    Begun,
+    /// Its attempt failed after so long.
+    Failed(&'a Failure, Duration),
+    /// The chosen deployment is at a limit of its own.
+    Full,
+}
+
+impl Plan {
+    /// The plan of a call whose name is `asked`.
+    pub async fn new(
+        gateway: &Gateway,
+        models: &Models,
+        asked: Arc<Group<Arc<Served>>>,
+        came: Came<'_>,
+    ) -> Self {
+        let overrides = Overrides {
+            retries: came.wishes.retries.or(came.request.num_retries),
+            fallbacks: came.request.fallbacks.clone(),
+        };
+        let deadline = gateway.moment().plus(came.timeout);
+        let facts = if models.is_plain() && came.wishes.region.is_none() {
+            None
+        } else {
+            // A box, so that calls that need none of it have no room for it.
+            let facts = Box::pin(Facts::of(gateway, models, &asked, came));
+            Some(Box::new(facts.await))
+        };
+        let elsewhere = facts
+            .as_ref()
+            .filter(|facts| facts.class != Class::Ordinary)
+            .and_then(|_| models.everything().cloned());
+        let max_fallbacks = models.rules.max_fallbacks(&asked.name, &overrides);
+        Self {
+            attempts: Attempts::new(models.rules.clone(), asked, elsewhere, overrides, deadline),
+            facts,
+            max_fallbacks,
+        }
+    }
+
+    /// What comes next.
+    pub fn step(&mut self, gateway: &Gateway, event: &Event<'_>) -> Step<Arc<Served>> {
+        let (now, random) = (gateway.moment(), rand::random());
+        let models = gateway.models.load();
+        let lookup = |name: &str| models.find(name).ok().filter(|group| callable(group));
+        let facts = self.facts.as_deref();
+        let cost = |served: &Arc<Served>| facts?.cost(gateway, served);
+        let window = |served: &Arc<Served>| facts?.of_price(gateway, served, Price::max_input);
+        let ask = match facts {
+            None => Ask::default(),
+            Some(facts) => Ask {
+                tokens: facts.tokens,
+                output: facts.output,
+                tags: &facts.tags,
+                region: facts.region.as_deref(),
+                session: facts.session,
+                needs: &facts.needs,
+                must_fit: facts.must_fit,
+                class: facts.class,
+                cost: facts.by_price.then_some(&cost),
+                window: Some(&window),
+                allowed: None,
+            },
+        };
+        let attempts = &mut self.attempts;
+        match event {
+            Event::Begun => attempts.first(&ask, now, random, &lookup),
+            Event::Failed(failure, took) => {
+                attempts.failed(failure, *took, &ask, now, random, &lookup)
+            }
+            Event::Full => attempts.full(&ask, now, random, &lookup),
+        }
+    }
+
+    /// What a client is told where nothing could be tried.
+    pub fn refusal(&self, gateway: &Gateway, why: GiveUp) -> Error {
+        let model = self.attempts.asked().name.to_string();
+        let none = match why {
+            GiveUp::None(none) => none,
+            GiveUp::Failed => NoChoice::Tried,
+        };
+        let reason = match none {
+            NoChoice::Cooled { until } => {
+                let left = until.since(gateway.moment());
+                return Error::CoolingDown {
+                    model,
+                    seconds: left.as_secs() + 1,
+                };
+            }
+            NoChoice::TooLong { window } => {
+                return Error::PromptTooLong {
+                    window,
+                    tokens: self.facts.as_ref().map_or(0, |facts| facts.tokens),
+                };
+            }
+            NoChoice::Tags => "none has the tags of this request",
+            NoChoice::Region => "none is in the region of this request",
+            NoChoice::Unfit => "none can do what this request needs",
+            NoChoice::Tried => "none has room",
+        };
+        Error::NoDeployment { model, reason }
+    }
+
+    #[must_use]
+    pub const fn attempts(&self) -> &Attempts<Arc<Served>> {
+        &self.attempts
+    }
+}
+
+/// A fallback that nothing can be sent to is passed over.
+fn callable(group: &Group<Arc<Served>>) -> bool {
+    group.members().iter().any(|member| {
+        let dialect = member.served.deployment.entry.dialect;
+        !matches!(dialect, config::Dialect::Unsupported(_))
+    })
+}
+
+impl Facts {
+    async fn of(
+        gateway: &Gateway,
+        models: &Models,
+        asked: &Group<Arc<Served>>,
+        came: Came<'_>,
+    ) -> Self {
+        let Came {
+            request,
+            caller,
+            wishes,
+            tags,
+            ..
+        } = came;
+        let rules = &models.rules.0;
+        let mut facts = Self {
+            org: caller.attribution().org.0,
+            tokens: tokens_of_bytes(request.body.len() as u64),
+            output: request.output_cap.unwrap_or(0),
+            choices: request.choices,
+            tags: if rules.tag_filtering {
+                request.tags.iter().chain(tags).cloned().collect()
+            } else {
+                Vec::new()
+            },
+            region: wishes.region,
+            session: rules
+                .sticky_sessions
+                .then(|| session(request, wishes.session.as_deref())),
+            needs: if models.steers_by_capability() {
+                needs(request)
+            } else {
+                Vec::new()
+            },
+            must_fit: rules.pre_call_checks,
+            class: Class::Ordinary,
+            by_price: false,
+        };
+        facts.by_price = rules.cost_threshold.is_some()
+            || [Some(rules.strategy), rules.then].contains(&Some(config::Strategy::Cost));
+        let (few, many) = (rules.cost_threshold, rules.context_threshold);
+        if !(facts.must_fit || few.is_some() || many.is_some()) {
+            return facts;
+        }
+        // A token has a byte at least: what fits by bytes fits.
+        let bytes = request.body.len() as u64;
+        let window = |served: &Arc<Served>| {
+            let own = served.deployment.entry.limits.max_input_tokens;
+            own.map(u64::from)
+                .or_else(|| facts.of_price(gateway, served, Price::max_input))
+        };
+        let windows = asked.members().iter().filter_map(|m| window(&m.served));
+        let least = windows.chain(many).min();
+        if least.is_some_and(|least| bytes > least) {
+            facts.tokens = counted(asked, request).await;
+        }
+        let price = |one: &Arc<Served>| facts.cost(gateway, one).or_else(|| hinted(one, &facts));
+        let first = asked.members().first();
+        let small = few.zip(first.and_then(|first| price(&first.served)));
+        facts.class = if many.is_some_and(|many| facts.tokens > many) {
+            Class::Long
+        } else if small.is_some_and(|(few, cost)| cost <= few) {
+            Class::Small
+        } else {
+            Class::Ordinary
+        };
+        facts.must_fit |= facts.class != Class::Ordinary;
+        facts
+    }
+
+    /// What the catalog says of a deployment's model.
+    fn of_price<R>(
+        &self,
+        gateway: &Gateway,
+        served: &Served,
+        read: impl Fn(&Price) -> Option<R>,
+    ) -> Option<R> {
+        let catalog = gateway.catalog.load();
+        let key = PriceKey {
+            org: &self.org,
+            deployment: &served.deployment.id,
+            provider: &served.deployment.provider,
+            model: &served.priced_as,
+        };
+        read(catalog.price(&key, gateway.now(), catalog.version())?)
+    }
+
+    /// The real price of this call, as far as it can be known before.
+    fn cost(&self, gateway: &Gateway, served: &Served) -> Option<NanoUsd> {
+        let output = if self.output == 0 {
+            ANSWER_TOKENS
+        } else {
+            self.output
+        };
+        let bounds = Bounds::tokens(self.tokens, output, self.choices);
+        self.of_price(gateway, served, |price| {
+            Some(worst_case_within(price, &bounds))
+        })
+    }
+}
+
+/// By `metadata.cost`.
+fn hinted(served: &Served, facts: &Facts) -> Option<NanoUsd> {
+    let each = served.deployment.entry.hints.cost?;
+    let output = if facts.output == 0 {
+        ANSWER_TOKENS
+    } else {
+        facts.output
+    };
+    let tokens = i64::try_from(facts.tokens.saturating_add(output)).unwrap_or(i64::MAX);
+    Some(NanoUsd(each.0.saturating_mul(tokens) / 1_000))
+}
+
+/// Tokens of the messages by the model's own vocabulary.
+async fn counted(asked: &Group<Arc<Served>>, request: &ModelRequest) -> u64 {
+    let model = asked
+        .members()
+        .first()
+        .map(|m| m.served.upstream_model.clone());
+    let encoding = Encoding::of(model.as_deref().unwrap_or_default());
+    let body = request.body.clone();
+    let estimate = tokens_of_bytes(body.len() as u64);
+    let count = move || {
+        texts(&body).map_or(estimate, |(text, framing)| {
+            routing::count(encoding, &text) + framing
+        })
+    };
+    if request.body.len() <= COUNTED_HERE {
+        return count();
+    }
+    // It never panics; were it to, the estimate is what is left.
+    tokio::task::spawn_blocking(count).await.unwrap_or(estimate)
+}
+
+/// What of a request becomes tokens: the texts of its messages and its tools, and what frames them.
+fn texts(body: &[u8]) -> Option<(String, u64)> {
+    let request: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let mut text = String::new();
+    // <https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken>: 3 a message, 3 for the answer.
+    let mut framing = 3;
+    for message in request.get("messages")?.as_array()? {
+        framing += 4;
+        for value in message.as_object()?.values() {
+            match value {
+                serde_json::Value::String(part) => text.push_str(part),
+                serde_json::Value::Array(parts) => {
+                    for part in parts {
+                        match part.get("text").and_then(serde_json::Value::as_str) {
+                            Some(part) => text.push_str(part),
+                            None if part.get("type").is_none()
+                                || part.get("function").is_some() =>
+                            {
+                                text.push_str(&part.to_string());
+                            }
+                            None => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+            text.push('\n');
+        }
+    }
+    for tools in ["tools", "functions", "response_format"] {
+        if let Some(tools) = request.get(tools) {
+            text.push_str(&tools.to_string());
+        }
+    }
+    Some((text, framing))
+}
+
+/// By the client's own name for it, else by whose it is and how its messages begin.
+fn session(request: &ModelRequest, named: Option<&str>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    match named {
+        Some(named) => eat(named.as_bytes()),
+        None => {
+            eat(request.end_user.as_deref().unwrap_or_default().as_bytes());
+            let body = &request.body;
+            let at = memmem::find(body, b"\"messages\"").unwrap_or(0);
+            let end = body.len().min(at + SESSION_BYTES);
+            eat(&body[at..end]);
+        }
+    }
+    hash
+}
+
+/// Capabilities by LiteLLM's words (`supports_…`), seen from the members of the request.
+fn needs(request: &ModelRequest) -> Vec<&'static str> {
+    let has = |word: &[u8]| memmem::find(&request.body, word).is_some();
+    let mut needs = Vec::new();
+    if request.attachments.images > 0 {
+        needs.push("vision");
+    }
+    if has(b"\"tools\"") || has(b"\"functions\"") {
+        needs.push("function_calling");
+    }
+    if has(b"\"json_schema\"") {
+        needs.push("response_schema");
+    }
+    if has(b"\"reasoning_effort\"") {
+        needs.push("reasoning");
+    }
+    if has(b"\"input_audio\"") {
+        needs.push("audio_input");
+    }
+    needs
+}

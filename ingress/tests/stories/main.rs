@@ -1,6 +1,7 @@
 //! What the call path promises, told through HTTP.
 
 mod endpoints;
+mod failover;
 mod limits;
 mod plain;
 mod provider;

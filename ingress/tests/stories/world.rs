@@ -288,7 +288,7 @@ pub fn events(journal: &Journal) -> (Vec<Admitted>, Vec<Usage>) {
         }
     }
     let mut per_call: HashMap<RequestId, usize> = HashMap::new();
-    for usage in &usages {
+    for usage in usages.iter().filter(|usage| usage.last) {
         *per_call.entry(usage.request_id).or_default() += 1;
     }
     assert!(

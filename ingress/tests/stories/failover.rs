@@ -214,14 +214,18 @@ async fn one_that_cools_down_is_not_asked() {
 /// and its own worst case fit in together.
 #[tokio::test]
 async fn another_attempt_never_overspends_a_budget() {
-    // 100 tokens of answer cost 0.0002 USD; the prompt's bytes are held at 0.000001 each.
-    let ask = || json!({ "max_tokens": 100, "stream": true });
+    // A prompt of 1,100 bytes and 100 tokens of answer: 0.0013 USD are held, and 0.0003 may be charged
+    // for the first attempt.
+    let text = "word ".repeat(200);
+    let ask = || {
+        let messages = json!([{ "role": "user", "content": text }]);
+        json!({ "max_tokens": 100, "stream": true, "messages": messages })
+    };
     let cut = || vec![Step::Send(STREAM_HEAD.into()), Step::Cut];
-    for (limit, answered) in [("0.1", true), ("0.0004", false)] {
+    for (limit, answered) in [(0.1, true), (0.0014, false)] {
         let (world, spare) = with_spare(|_| {}).await;
         world.provider.script(cut());
         spare.script(stream("up-2"));
-        let limit: f64 = limit.parse().unwrap();
         let key = world.key(json!({ "max_budget": limit })).await;
         let told = world.chat(&key, ask()).await;
         assert_eq!(told.status == 200, answered, "{limit}: {}", told.text);

@@ -10,11 +10,13 @@
 
 mod append;
 mod context;
+mod desk;
 mod error;
 mod following;
 pub mod framing;
 mod garbage;
 mod log;
+mod member;
 mod reader;
 mod registry;
 mod relay;

@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::log::{Inner, Open};
-use crate::worker::{Calls, Worker};
+use crate::member::Calls;
+use crate::worker::Worker;
 use crate::{Error, topics};
 
 /// Records, and bytes of them, that are read ahead.

@@ -6,27 +6,24 @@
 //! out until the reader seeks, since what it knows of its sink may be old.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use journal::{HighWater, Position, Record, Start};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use bytes::BytesMut;
+use journal::{HighWater, Start};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
-use schemas::{Identity, Topic};
+use schemas::Topic;
 use tokio::runtime::Handle;
 
-use crate::garbage::Stray;
+use crate::Error;
+use crate::desk::{Desk, Taken};
 use crate::log::Inner;
-use crate::reader::{Item, Order, Place, Shared};
-use crate::{Error, context, framing};
+use crate::member::{Calls, consumer};
+use crate::reader::{Order, Place, Shared};
 
 /// Messages taken between two looks at everything else.
 const BURST: usize = 1_000;
@@ -39,57 +36,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_SOON: Duration = Duration::from_millis(100);
 /// Until a message that could not be dealt with is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bodies share blocks of memory of this size.
-const CHUNK: usize = 256 << 10;
-
-/// librdkafka's calls back, all from within `poll` on the worker's thread.
-#[derive(Default)]
-pub struct Calls {
-    dealt: AtomicBool,
-}
-
-impl ClientContext for Calls {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::said(level, facility, message);
-    }
-    fn error(&self, error: KafkaError, reason: &str) {
-        context::failed(&error, reason);
-    }
-    fn stats(&self, _: Statistics) {}
-}
-
-impl ConsumerContext for Calls {
-    /// Takes what is dealt, but fetches nothing of it: the worker says from where.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        event: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        let cooperative = matches!(
-            consumer.rebalance_protocol(),
-            RebalanceProtocol::Cooperative
-        );
-        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let taken = list.set_all_offsets(Offset::Beginning).and_then(|()| {
-                if cooperative {
-                    consumer.incremental_assign(list)
-                } else {
-                    consumer.assign(list)
-                }
-            });
-            taken.and_then(|()| consumer.pause(list))
-        } else if cooperative {
-            consumer.incremental_unassign(list)
-        } else {
-            consumer.unassign()
-        };
-        if let Err(error) = done {
-            tracing::warn!("partitions that were dealt could not be taken: {error}");
-        }
-        self.dealt.store(true, Ordering::Release);
-    }
-}
 
 pub struct Worker {
     log: Arc<Inner>,
@@ -116,15 +62,6 @@ pub struct Worker {
     looked: Instant,
 }
 
-/// What became of a message.
-enum Taken {
-    Item(Item),
-    /// Not wanted: of the time before a seek.
-    Stale,
-    /// Cannot be dealt with now.
-    Later(String),
-}
-
 impl Worker {
     pub fn new(
         log: Arc<Inner>,
@@ -142,7 +79,7 @@ impl Worker {
             .collect();
         drop(state);
         Ok(Self {
-            consumer: Arc::new(consumer(&log, group, false)?),
+            consumer: Arc::new(consumer(&log.settings, group, false)?),
             log,
             shared,
             orders,
@@ -605,7 +542,7 @@ impl Worker {
     }
 
     fn anew(&mut self) {
-        match consumer(&self.log, &self.group, self.classic) {
+        match consumer(&self.log.settings, &self.group, self.classic) {
             Ok(consumer) => {
                 self.shared.state.lock().consumer = None;
                 self.consumer = Arc::new(consumer);
@@ -647,120 +584,6 @@ impl Worker {
     }
 }
 
-/// Turns one message into a record.
-struct Desk<'a> {
-    log: &'a Arc<Inner>,
-    group: &'a str,
-    topic: Topic,
-    known: &'a HighWater,
-    chunk: &'a mut BytesMut,
-    memo: &'a mut Option<(u32, u64)>,
-    runtime: &'a Handle,
-}
-
-impl Desk<'_> {
-    fn take(&mut self, message: &BorrowedMessage<'_>, place: Place) -> Taken {
-        let bytes = message.payload().unwrap_or_default();
-        let framed = framing::decode(bytes);
-        if let Some(framed) = &framed
-            && i32::from(framed.identity.partition.0) == place.1
-        {
-            return match self.fingerprint(framed.id) {
-                Ok(Some(fingerprint)) => {
-                    self.chunk
-                        .reserve(if self.chunk.capacity() < framed.fields.len() + 8 {
-                            CHUNK.max(framed.fields.len() + 8)
-                        } else {
-                            0
-                        });
-                    self.chunk.put_u64_le(fingerprint);
-                    self.chunk.put_slice(framed.fields);
-                    let body = self.chunk.split().freeze();
-                    self.record(framed.identity, body, place)
-                }
-                // Nobody knows this schema: its bytes as they are, which no decoder takes.
-                Ok(None) => self.record(framed.identity, Bytes::copy_from_slice(bytes), place),
-                Err(error) => Taken::Later(error.to_string()),
-            };
-        }
-        let told = message.headers().and_then(|headers| {
-            let ours = headers.iter().find(|header| header.key == framing::HEADER);
-            framing::identity_of(ours?.value?)
-        });
-        match told {
-            Some(identity) if i32::from(identity.partition.0) == place.1 => {
-                self.record(identity, Bytes::copy_from_slice(bytes), place)
-            }
-            _ => self.stray(bytes, place, framed.is_some()),
-        }
-    }
-
-    fn record(&self, identity: Identity, body: Bytes, place: Place) -> Taken {
-        let (topic, partition, offset) = place;
-        let known = self
-            .known
-            .get(self.topic, identity.source_id, identity.partition);
-        // Offsets are never negative.
-        let number = u64::try_from(offset).unwrap_or(0);
-        let record = (identity.pseq > known).then(|| Record {
-            topic: self.topic,
-            identity,
-            position: Position(number),
-            version: number + 1,
-            body,
-        });
-        Taken::Item(Item {
-            record,
-            after: (topic, partition, offset + 1),
-        })
-    }
-
-    fn stray(&self, bytes: &[u8], place: Place, elsewhere: bool) -> Taken {
-        let (topic, partition, offset) = place;
-        let why = if elsewhere {
-            "the event belongs into another partition"
-        } else {
-            "neither its bytes nor its header name an event"
-        };
-        if self.group.is_empty() {
-            self.log.strays_skipped.fetch_add(1, Ordering::Relaxed);
-            let name = self.log.settings.name(self.topic);
-            tracing::warn!("{name}, partition {partition}, offset {offset}: {why}");
-        } else {
-            let stray = Stray {
-                group: self.group,
-                topic: self.topic,
-                partition,
-                offset,
-                why,
-                bytes,
-            };
-            if let Err(error) = self.runtime.block_on(self.log.strays.put(self.log, &stray)) {
-                return Taken::Later(format!("the dead letters cannot be written: {error}"));
-            }
-            self.log.strays_put.fetch_add(1, Ordering::Relaxed);
-        }
-        Taken::Item(Item {
-            record: None,
-            after: (topic, partition, offset + 1),
-        })
-    }
-
-    fn fingerprint(&mut self, id: u32) -> Result<Option<u64>, Error> {
-        if let Some((known, fingerprint)) = *self.memo
-            && known == id
-        {
-            return Ok(Some(fingerprint));
-        }
-        let found = match self.log.ids.fingerprint(id) {
-            Some(fingerprint) => Some(fingerprint),
-            None => self.runtime.block_on(self.log.ids.look_up(id))?,
-        };
-        *self.memo = found.map(|fingerprint| (id, fingerprint)).or(*self.memo);
-        Ok(found)
-    }
-}
-
 fn index_of(topics: &[(Topic, String)], name: &str) -> Option<usize> {
     topics.iter().position(|(_, known)| known == name)
 }
@@ -768,46 +591,4 @@ fn index_of(topics: &[(Topic, String)], name: &str) -> Option<usize> {
 fn floor(floors: &mut [Vec<i64>], topic: usize, partition: i32) -> Option<&mut i64> {
     let partition = usize::try_from(partition).ok()?;
     floors.get_mut(topic)?.get_mut(partition)
-}
-
-/// The classic protocol of groups, as near to the newer one as it comes.
-const COOPERATIVE: &[(&str, &str)] = &[
-    ("group.protocol", "classic"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
-];
-
-fn consumer(log: &Inner, group: &str, classic: bool) -> Result<BaseConsumer<Calls>, Error> {
-    let settings = &log.settings;
-    // A client needs a name for a group even where it joins none.
-    let name = settings.group(if group.is_empty() { "nobody" } else { group });
-    let property = |name| settings.properties.get(name).map(String::as_str);
-    let protocol: &[(&str, &str)] = match property("group.protocol") {
-        _ if group.is_empty() => &[],
-        // Members keep what they have while others come and go.
-        Some("classic") if property("partition.assignment.strategy").is_none() => COOPERATIVE,
-        Some(_) => &[],
-        None if classic => COOPERATIVE,
-        None => &[("group.protocol", "consumer")],
-    };
-    let fixed = [
-        ("group.id", name.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        // Never a jump.
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-        ("check.crcs", "true"),
-    ];
-    let fixed = [&fixed[..], protocol].concat();
-    settings
-        .client(
-            &[
-                ("fetch.min.bytes", "1"),
-                ("fetch.wait.max.ms", "100"),
-                ("queued.max.messages.kbytes", "16384"),
-            ],
-            &fixed,
-        )
-        .create_with_context(Calls::default())
-        .map_err(Error::client)
 }

@@ -176,12 +176,10 @@ async fn a_process_that_reads() {
         .read_line(&mut String::new())
         .expect("a line");
     eprintln!("commit {}", reader.commit().await.is_ok());
-    loop {
-        match reader.next(100, Duration::from_millis(100)).await {
-            Err(Error::Reassigned { .. }) => break,
-            // What it had read ahead, or the news that it is a member no longer.
-            Ok(_) | Err(_) => {}
-        }
+    let mut told = Ok(Vec::new());
+    while !matches!(told, Err(Error::Reassigned { .. })) {
+        // What it had read ahead, or the news that it is a member no longer.
+        told = reader.next(100, Duration::from_millis(100)).await;
     }
     eprintln!("reassigned");
 }

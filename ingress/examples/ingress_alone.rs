@@ -10,12 +10,13 @@ use arc_swap::ArcSwap;
 use budgets::{Budgets, Memory};
 use config::{AuthScheme, Config, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Secret};
 use ingress::directory::{Directory, Quota};
+use ingress::follow::Follow;
 use ingress::{Gateway, Parts};
 use journal::{Journal, Options, Sync};
 use metering::Catalog;
 use schemas::{
-    CatalogEvent, ConfigEntity, ConfigEvent, ConfigOp, KeyHash, Meter, Micros, NanoUsd, PriceEntry,
-    Rate,
+    CatalogEvent, ConfigEntity, ConfigEvent, ConfigOp, Event, KeyHash, Meter, Micros, NanoUsd,
+    Partition, PriceEntry, Rate, Topic,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let budgets = Memory::new();
     runtime.block_on(budgets.open())?;
-    let directory = Directory::new("UTC".parse()?, Quota::default());
+    let directory = Arc::new(Directory::new("UTC".parse()?, Quota::default()));
     let key = "sk-bench-0123456789abcdef";
     let event = ConfigEvent {
         event_time: Micros(0),
@@ -43,22 +44,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         body: "{\"key_alias\":\"bench\",\"quota\":{\"max_budget\":1000000000,\"rpm_limit\":1000000000,\"tpm_limit\":1000000000000}}".into(),
         actor: "bench".into(),
     };
-    directory.apply(1, &event)?;
     let dir = Path::new(dir);
     let options = Options {
         sync,
         ..Options::default()
     };
+    let config_log = Arc::new(Journal::open(&dir.join("config"), Options::default())?.0);
+    config_log.append(Topic::Config, Partition(0), &event.body())?;
+    let follow = runtime.block_on(async {
+        let follow = Follow::start(config_log.clone(), directory.clone(), None);
+        follow.watch().caught_up(Duration::from_secs(10)).await;
+        follow
+    });
     let gateway = Gateway::new(Parts {
         config: Arc::new(config(base)),
         directory,
         partitions: options.partitions,
         journal: Journal::open(&dir.join("journal"), options)?.0,
-        config_log: Journal::open(&dir.join("config"), Options::default())?.0,
+        config_log,
+        config_follow: follow.watch(),
         catalog: Arc::new(ArcSwap::from_pointee(catalog()?)),
+        catalog_follow: None,
         budgets: Arc::new(budgets),
         store: None,
         cache: None,
+        beside: Vec::new(),
         master_key: KeyHash::of("sk-master"),
     })?;
     let listen = SocketAddr::from(([127, 0, 0, 1], port.parse()?));

@@ -47,13 +47,17 @@ impl Sought for [httparse::Header<'_>] {
 /// The caller behind a request.
 ///
 /// # Errors
-/// 401 when no key, an unknown, expired or blocked key is presented, or the key's team is blocked.
+/// 401 when no key, an unknown, expired or blocked key is presented, or the key's team is blocked; 503
+/// before keys and prices are known.
 pub fn authenticate<H: Sought + ?Sized>(
     gateway: &Gateway,
     headers: &H,
     now: Micros,
 ) -> Result<Principal, Error> {
     let presented = presented_key(headers).ok_or(Error::NoKey)?;
+    if !gateway.is_grounded() {
+        return Err(Error::NotReady);
+    }
     let hash = KeyHash::of(presented);
     // Both sides are hashes, and the comparison takes the same time wherever they differ.
     if bool::from(hash.0.ct_eq(&gateway.master_key.0)) {

@@ -86,6 +86,14 @@ pub enum Error {
     /// What cannot be recorded cannot be billed.
     #[error("the call could not be recorded")]
     Journal(#[from] journal::Error),
+    /// A change of keys or teams that is not known to be in force.
+    #[error("{0}")]
+    Change(String),
+    /// The log of keys and prices has not been read, and there is no copy of it.
+    #[error(
+        "this gateway does not know its keys and prices yet: it waits for their log. Try again"
+    )]
+    NotReady,
     #[error("the usage store is not available: {0}")]
     Store(String),
     #[error("the answer cache is not available")]
@@ -204,6 +212,12 @@ impl Error {
             }
             Self::Unpriced { .. } => (S::BAD_REQUEST, "unpriced_model".into(), Some("model")),
             Self::Journal(_) => (S::SERVICE_UNAVAILABLE, "journal_unavailable".into(), None),
+            Self::Change(_) => (
+                S::SERVICE_UNAVAILABLE,
+                "config_log_unavailable".into(),
+                None,
+            ),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready".into(), None),
             Self::Store(_) => (S::SERVICE_UNAVAILABLE, "no_db_connection".into(), None),
             Self::Cache => (S::SERVICE_UNAVAILABLE, "cache_unavailable".into(), None),
             Self::Upstream { source, .. } => (source.status(), source.kind().into(), None),
@@ -316,7 +330,7 @@ impl Error {
                     into.insert(HeaderName::from_static("reset_at"), at);
                 }
             }
-            Self::Journal(_) | Self::Store(_) => retry_after(1),
+            Self::Journal(_) | Self::Store(_) | Self::Change(_) | Self::NotReady => retry_after(1),
             Self::CoolingDown { seconds, .. } => {
                 retry_after(i64::try_from(*seconds).unwrap_or(i64::MAX));
             }

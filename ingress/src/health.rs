@@ -6,28 +6,64 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Map, json};
 
-use crate::{Gateway, metrics};
+use crate::{Gateway, follow, metrics};
 
 /// `GET /health/liveliness`, `/health/liveness`.
 pub async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
 
-/// `GET /health/readiness`: 503 with what is missing.
+/// `GET /health/readiness`: 503 with what is missing. What is only late or out of reach, while calls go on,
+/// stands under `degraded`.
 pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     let pressure = gateway.journal.pressure();
-    let full = pressure.used_bytes >= pressure.cap_bytes;
     let mut missing = Vec::new();
-    if full {
-        missing.push("journal: full, its consumers are too far behind");
+    let mut degraded = Vec::new();
+    if pressure.used_bytes >= pressure.cap_bytes {
+        missing.push("journal: full, its consumers are too far behind".to_owned());
     }
     if !gateway.budgets.ready() {
-        missing.push("budgets: their state is being rebuilt from the log");
+        missing.push("budgets: their state is being rebuilt from the log".to_owned());
     }
     if gateway.is_draining() {
-        missing.push("shutting down");
+        missing.push("shutting down".to_owned());
+    }
+    let followed = [
+        ("config", Some(&gateway.config_follow)),
+        ("catalog", gateway.catalog_follow.as_ref()),
+    ];
+    let mut versions = Map::new();
+    for (name, watch) in followed {
+        let Some(state) = watch.map(follow::Watch::state) else {
+            continue;
+        };
+        let age = state
+            .as_of
+            .map(|at| gateway.now().0.saturating_sub(at.0).max(0) / 1_000_000);
+        match (&state, age) {
+            (state, _) if !state.grounded => missing.push(format!(
+                "{name}: not read from the log yet, and there is no snapshot{}",
+                because(&state.problem)
+            )),
+            (state, Some(age)) if state.problem.is_some() || !state.caught_up => {
+                degraded.push(format!(
+                    "{name} as of version {}, {age} seconds old{}",
+                    state.version,
+                    because(&state.problem)
+                ));
+            }
+            _ => {}
+        }
+        versions.insert(
+            name.to_owned(),
+            json!({ "version": state.version, "newest": state.newest, "age_s": age }),
+        );
+    }
+    for part in &gateway.beside {
+        part.missing(&mut missing);
+        part.degraded(&mut degraded);
     }
     let status = if missing.is_empty() {
         StatusCode::OK
@@ -42,8 +78,16 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         "litellm_version": env!("CARGO_PKG_VERSION"),
         "success_callbacks": [],
         "missing": missing,
+        "degraded": degraded,
+        "versions": versions,
     });
     (status, Json(body)).into_response()
+}
+
+fn because(problem: &Option<String>) -> String {
+    problem
+        .as_ref()
+        .map_or_else(String::new, |problem| format!(": {problem}"))
 }
 
 /// `GET /metrics`.

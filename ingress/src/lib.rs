@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod auth;
+mod beside;
 mod cache_routes;
 mod chat;
 pub mod clock;
@@ -14,6 +15,7 @@ mod edit;
 mod endpoint;
 pub mod error;
 mod failover;
+pub mod follow;
 mod form;
 mod headers;
 mod health;
@@ -48,12 +50,13 @@ use arc_swap::ArcSwap;
 use budgets::Budgets;
 use config::Config;
 use directory::Directory;
-use journal::Journal;
+use journal::{EventLog, Journal};
 use metering::Catalog;
 use parking_lot::Mutex;
 use schemas::{KeyHash, Micros};
 use tokio::task::JoinSet;
 
+pub use beside::Beside;
 pub use error::Error;
 pub use models::Models;
 pub use recovery::recover;
@@ -63,31 +66,39 @@ pub use serve::{Running, start};
 /// What a gateway is made of.
 pub struct Parts {
     pub config: Arc<Config>,
-    /// With its log applied.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// Of calls.
     pub journal: Journal,
     /// `journal::Options::partitions` of it.
     pub partitions: u16,
-    /// Of keys, teams and users.
-    pub config_log: Journal,
+    /// Of keys, teams and users: where changes go to.
+    pub config_log: Arc<dyn EventLog>,
+    /// How far `directory` follows it.
+    pub config_follow: follow::Watch,
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// How far `catalog` follows its log; `None` where it never changes.
+    pub catalog_follow: Option<follow::Watch>,
     pub budgets: Arc<dyn Budgets>,
     pub store: Option<analytics::Store>,
     pub cache: Option<Arc<dyn SemanticCache>>,
+    /// What else runs in this process.
+    pub beside: Vec<Arc<dyn Beside>>,
     pub master_key: KeyHash,
 }
 
 /// The state that all serving threads share.
 pub struct Gateway {
     pub config: Arc<Config>,
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     pub journal: Journal,
-    pub config_log: Journal,
+    pub config_log: Arc<dyn EventLog>,
+    pub config_follow: follow::Watch,
     pub catalog: Arc<ArcSwap<Catalog>>,
+    pub catalog_follow: Option<follow::Watch>,
     pub budgets: Arc<dyn Budgets>,
     pub store: Option<analytics::Store>,
     pub cache: Option<Arc<dyn SemanticCache>>,
+    pub beside: Vec<Arc<dyn Beside>>,
     pub master_key: KeyHash,
     pub models: ArcSwap<Models>,
     pub metrics: metrics::Metrics,
@@ -97,6 +108,8 @@ pub struct Gateway {
     epoch: Instant,
     partitions: u16,
     draining: AtomicBool,
+    /// Both followers have something to serve by. Never falls again.
+    grounded: AtomicBool,
     /// Work that outlives the request that began it.
     detached: Mutex<JoinSet<()>>,
 }
@@ -111,10 +124,13 @@ impl Gateway {
             directory: parts.directory,
             journal: parts.journal,
             config_log: parts.config_log,
+            config_follow: parts.config_follow,
             catalog: parts.catalog,
+            catalog_follow: parts.catalog_follow,
             budgets: parts.budgets,
             store: parts.store,
             cache: parts.cache,
+            beside: parts.beside,
             master_key: parts.master_key,
             metrics: metrics::Metrics::default(),
             open_calls: record::OpenCalls::default(),
@@ -122,6 +138,7 @@ impl Gateway {
             epoch: Instant::now(),
             partitions: parts.partitions,
             draining: AtomicBool::new(false),
+            grounded: AtomicBool::new(false),
             detached: Mutex::default(),
         })
     }
@@ -164,7 +181,24 @@ impl Gateway {
         self.draining.load(Ordering::Relaxed)
     }
 
-    fn begin_drain(&self) {
+    /// Whether keys and prices are known, be it from a snapshot. Without them nobody can be told apart and
+    /// nothing can be priced.
+    #[must_use]
+    pub fn is_grounded(&self) -> bool {
+        if self.grounded.load(Ordering::Relaxed) {
+            return true;
+        }
+        let known = |follow: &follow::Watch| follow.is_grounded();
+        let now = known(&self.config_follow) && self.catalog_follow.as_ref().is_none_or(known);
+        if now {
+            self.grounded.store(true, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// Says no to who asks whether it is ready, and still takes calls: so a load balancer can look away
+    /// before anything is refused.
+    pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use metering::Unpriced;
-use schemas::{CacheKind, NanoUsd, Outcome, Usage};
+use schemas::{CacheKind, Micros, NanoUsd, Outcome, Usage};
 
 use crate::Gateway;
+use crate::follow::State;
 
 /// Upper bounds in microseconds; the last bucket has none.
 const BUCKETS_US: [u64; 14] = [
@@ -350,6 +351,9 @@ pub fn render(gateway: &Gateway) -> String {
     if let Some(cache) = &gateway.cache {
         cache.metrics(out);
     }
+    for part in &gateway.beside {
+        part.metrics(out);
+    }
     text
 }
 
@@ -481,4 +485,50 @@ fn state(out: &mut String, gateway: &Gateway) {
         "Configuration events in force.",
         gateway.directory.version(),
     );
+    followers(out, gateway);
+}
+
+/// How the projections of keys and prices follow their logs.
+fn followers(out: &mut String, gateway: &Gateway) {
+    let mut states = vec![("config", gateway.config_follow.state())];
+    if let Some(catalog) = &gateway.catalog_follow {
+        states.push(("catalog", catalog.state()));
+    }
+    let now = gateway.now();
+    type Of = fn(&State, Micros) -> u64;
+    let series: [(&str, &str, &str, Of); 4] = [
+        (
+            "tollgate_follow_version",
+            "gauge",
+            "Version of the last record in force.",
+            |state, _| state.version,
+        ),
+        (
+            "tollgate_follow_lag_records",
+            "gauge",
+            "Records on the log that are not in force yet, as last heard.",
+            |state, _| state.newest.saturating_sub(state.version),
+        ),
+        (
+            "tollgate_follow_age_seconds",
+            "gauge",
+            "Since everything on the log was last known to be in force.",
+            |state, now| {
+                let since = state.as_of.map_or(0, |at| now.0.saturating_sub(at.0));
+                u64::try_from(since / 1_000_000).unwrap_or(0)
+            },
+        ),
+        (
+            "tollgate_follow_stepped_over_total",
+            "counter",
+            "Records without effect, since they could not be read.",
+            |state, _| state.stepped_over,
+        ),
+    ];
+    for (name, kind, help, of) in series {
+        head(out, name, kind, help);
+        for (topic, state) in &states {
+            let _ = writeln!(out, "{name}{{topic=\"{topic}\"}} {}", of(state, now));
+        }
+    }
 }

@@ -1,108 +1,156 @@
 //! The price catalog as a projection of its log, and what is appended at a start: new entries of our
 //! own list, and the prices of the file.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail, ensure};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use config::ModelEntry;
-use journal::{Journal, LocalReader, Options, Position, Reader, Start};
+use ingress::follow::{Follow, Frozen, Projection, Snapshot, Watch};
+use journal::EventLog;
 use metering::Catalog;
+use parking_lot::Mutex;
 use schemas::{CatalogEvent, Event, Micros, Partition, PriceEntry, Text, Topic};
+use tokio::time::Instant;
 
-/// The open log with the catalog it makes.
-pub struct Log {
-    journal: Journal,
-    pub catalog: Catalog,
+/// A change of prices is in force by then, or its caller is told that it is not known to be.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// All versions of the catalog: old ones must stay rateable, so what is kept is every event.
+#[derive(Default)]
+pub struct Prices {
+    catalog: Arc<ArcSwap<Catalog>>,
+    events: Mutex<Vec<(u64, Bytes)>>,
 }
 
-/// Opens the log and reads it from its start: old versions must stay rateable.
-pub fn open(data_dir: &Path) -> Result<Log> {
-    let dir = data_dir.join("catalog");
-    // An import of a whole price list is one record, and a record fits in a quarter of a segment.
-    let options = Options {
-        partitions: 1,
-        ..Options::default()
-    };
-    let (journal, _) = Journal::open(&dir, options)
-        .with_context(|| format!("cannot open the price catalog in {}", dir.display()))?;
-    let mut catalog = Catalog::new();
-    for record in journal.scan(&[Topic::Catalog], Position::default())? {
-        let record = record?;
-        let event = CatalogEvent::from_body(&record.body)?;
-        catalog = catalog.apply(record.version, &event)?;
+impl Projection for Prices {
+    const TOPIC: Topic = Topic::Catalog;
+    const NAME: &'static str = "catalog";
+    const READS: u16 = 1;
+
+    fn apply(&self, version: u64, body: &[u8]) -> Result<(), String> {
+        let event = CatalogEvent::from_body(body).map_err(|error| error.to_string())?;
+        let next = self.catalog.load().apply(version, &event);
+        self.catalog
+            .store(Arc::new(next.map_err(|error| error.to_string())?));
+        self.events
+            .lock()
+            .push((version, Bytes::copy_from_slice(body)));
+        Ok(())
     }
-    Ok(Log { journal, catalog })
-}
 
-/// The catalog of a process beside this one, kept up with on the present runtime.
-pub async fn follow(data_dir: &Path) -> Result<Arc<ArcSwap<Catalog>>> {
-    let dir = data_dir.join("catalog");
-    let mut reader = LocalReader::open(&dir, "", &[Topic::Catalog], &Start::Beginning)
-        .with_context(|| format!("cannot follow the price catalog in {}", dir.display()))?;
-    let shared = Arc::new(ArcSwap::from_pointee(Catalog::new()));
-    let catalog = shared.clone();
-    // Ends with the process: the lanes wait for a version that does not come, and say so.
-    tokio::spawn(async move {
-        loop {
-            match reader.next(64, Duration::from_secs(1)).await {
-                Ok(records) => records.iter().for_each(|record| apply(&catalog, record)),
-                Err(error) => {
-                    tracing::error!("the price catalog cannot be read on: {error}");
-                    return;
-                }
+    fn clear(&self) {
+        self.events.lock().clear();
+        self.catalog.store(Arc::default());
+    }
+
+    fn freeze(&self) -> Frozen {
+        let events = self.events.lock().clone();
+        Box::new(move |give| {
+            for (version, body) in &events {
+                give(*version, body);
             }
-        }
-    });
-    Ok(shared)
+        })
+    }
 }
 
-fn apply(catalog: &ArcSwap<Catalog>, record: &journal::Record) {
-    let next = CatalogEvent::from_body(&record.body)
-        .map_err(anyhow::Error::from)
-        .and_then(|event| Ok(catalog.load().apply(record.version, &event)?));
-    match next {
-        Ok(next) => catalog.store(Arc::new(next)),
-        Err(error) => {
-            tracing::error!(event = %record.identity, "price event without effect: {error:#}")
+/// The catalog with what keeps it up to date.
+pub struct Followed {
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    follow: Follow<Prices>,
+    log: Arc<dyn EventLog>,
+}
+
+/// Follows the catalog's log on the present runtime.
+pub fn follow(log: Arc<dyn EventLog>, kept: Option<Snapshot>) -> Followed {
+    let prices = Prices::default();
+    let catalog = prices.catalog.clone();
+    let follow = Follow::start(log.clone(), prices, kept);
+    Followed {
+        catalog,
+        follow,
+        log,
+    }
+}
+
+impl Followed {
+    pub fn watch(&self) -> Watch {
+        self.follow.watch()
+    }
+
+    /// Stops following, and leaves a snapshot.
+    pub async fn stop(self) {
+        self.follow.stop().await;
+    }
+
+    pub fn book(&self) -> Book {
+        Book {
+            log: self.log.clone(),
+            catalog: self.catalog.clone(),
+            watch: self.watch(),
         }
     }
 }
 
-impl Log {
-    /// Appends an event, durably, and gives the catalog's new version.
-    pub fn append(&self, event: CatalogEvent) -> Result<u64> {
-        let appended = self
-            .journal
-            .append(Topic::Catalog, Partition(0), &event.body())?;
-        self.journal.sync()?;
+/// Where prices are changed.
+pub struct Book {
+    log: Arc<dyn EventLog>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    watch: Watch,
+}
+
+impl Book {
+    pub const fn catalog(&self) -> &Arc<ArcSwap<Catalog>> {
+        &self.catalog
+    }
+
+    /// Appends an event and waits until it is in force here. Gives the catalog's version.
+    pub async fn append(&self, event: &CatalogEvent) -> Result<u64> {
+        let body = event.body().into();
+        let appended = self.log.append(Topic::Catalog, Partition(0), body).await?;
+        let until = Instant::now() + WITHIN;
+        ensure!(
+            self.watch.applied(appended.version, until).await,
+            "the prices are on the log as version {}, and not in force here after {} s",
+            appended.version,
+            WITHIN.as_secs()
+        );
         Ok(appended.version)
     }
 
-    /// Brings our own list and the file's prices into force, as one event, if they are not.
-    pub fn seed(mut self, models: &[ModelEntry], now: Micros) -> Result<Self> {
-        let mut entries = self.catalog.builtin_changes(&metering::builtin());
-        let of_file = models
-            .iter()
-            .filter(|entry| !entry.prices.is_empty())
-            .map(price_of_file)
-            .collect::<Result<Vec<_>>>()?;
-        entries.extend(self.catalog.changes(&of_file));
+    /// Brings our own list and `of_file` into force, as one event, if they are not. Several processes that
+    /// start at once may append the same: the same prices twice are the same prices.
+    pub async fn seed(&self, of_file: &[PriceEntry]) -> Result<()> {
+        let known = self.catalog.load_full();
+        let mut entries = known.builtin_changes(&metering::builtin());
+        entries.extend(known.changes(of_file));
         if entries.is_empty() {
-            return Ok(self);
+            return Ok(());
         }
         let event = CatalogEvent {
-            event_time: now,
+            event_time: ingress::clock::now(),
             actor: "start".into(),
             entries,
         };
-        let catalog = self.catalog.clone();
-        let version = self.append(event.clone())?;
-        self.catalog = catalog.apply(version, &event)?;
-        Ok(self)
+        self.append(&event).await.map(drop)
     }
+}
+
+/// The prices that the file states, in the order of its deployments.
+///
+/// # Errors
+/// One that is no price, naming its model.
+pub fn of_file(models: &[ModelEntry]) -> Result<Vec<PriceEntry>> {
+    let priced = models.iter().filter(|entry| !entry.prices.is_empty());
+    let entries: Vec<_> = priced.map(price_of_file).collect::<Result<_>>()?;
+    for entry in &entries {
+        if let Err(error) = Catalog::check(entry) {
+            bail!("price of {}/{}: {error}", entry.provider, entry.model);
+        }
+    }
+    Ok(entries)
 }
 
 /// The price that a deployment of the file states for itself. In force since ever: a file says what is,

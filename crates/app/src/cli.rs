@@ -33,6 +33,9 @@ pub enum Command {
     /// The price catalog.
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// The topics of the log on Kafka.
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// The configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -73,6 +76,17 @@ pub struct Instance {
     pub data_dir: PathBuf,
 }
 
+/// Where the price catalog is.
+#[derive(Debug, Clone, Args)]
+pub struct CatalogFlags {
+    /// A configuration with `tollgate.kafka`: the catalog on the topic, whatever runs.
+    #[arg(long, short)]
+    pub config: Option<PathBuf>,
+    /// The data directory of a stopped gateway. Default: that of the configuration, else .tollgate.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub struct SqlFlags {
     /// One query. Tables: usage_rows, cost_ledger (read money with FINAL).
@@ -111,12 +125,22 @@ pub enum PricesCommand {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        instance: Instance,
+        catalog: CatalogFlags,
     },
     /// The prices in force.
     List {
         #[command(flatten)]
-        instance: Instance,
+        catalog: CatalogFlags,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Makes the topics that are missing, and checks that the others keep what they must.
+    Create {
+        /// The configuration file with `tollgate.kafka`.
+        #[arg(long, short)]
+        config: PathBuf,
     },
 }
 

@@ -1,104 +1,215 @@
-//! What every serving process stands on: its logs, the projections made from them, and the gateway over
-//! both. `up` and the role `ingress` differ only in whose tables they use.
+//! What every process that takes calls stands on: its journal, the log, the projections made from it, and
+//! the gateway over them. `up` and the role `ingress` differ in whose tables they use and in whether the
+//! lanes run beside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use analytics::Store;
-use anyhow::Result;
-use arc_swap::ArcSwap;
-use billing_consumer::Billing;
-use budgets::Memory;
+use anyhow::{Result, ensure};
+use billing_consumer::{Billing, Watch};
 use config::Config;
-use ingress::directory::Directory;
-use ingress::{Gateway, clock};
-use metering::Catalog;
+use ingress::directory::{Directory, Quota};
+use ingress::follow::Follow;
+use ingress::{Beside, Gateway, clock};
+use journal::Journal;
+use tokio::task::JoinHandle;
 
-use crate::cache::Answers;
+use crate::cache::{self, Answers};
+use crate::catalog;
 use crate::master_key::{self, MasterKey};
+use crate::observe::{Lanes, Relayed};
+use crate::parts::budgets::{self, Budgets};
+use crate::parts::log::{self, Log};
 use crate::settings::Settings;
-use crate::stores::{self, Logs};
-use crate::{cache, catalog};
 
-/// Opened in this order: the logs' locks tell first whether another process works here.
+/// How long a start waits for what the log holds. After it a process whose log is elsewhere goes on with
+/// what it has, or unready.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+/// Between attempts to bring what the file states onto a log that is out of reach.
+const SEED_AGAIN: Duration = Duration::from_secs(2);
+
+/// Opened in this order: the journal's lock tells first whether another process works here.
 pub struct Ground {
     pub config: Arc<Config>,
-    pub logs: Logs,
+    pub journal: Journal,
+    pub log: Log,
     pub key: MasterKey,
     pub answers: Option<Arc<Answers>>,
-    /// Keeps the lock of the price catalog.
-    _prices: catalog::Log,
-    catalog: Arc<ArcSwap<Catalog>>,
-    budgets: Arc<Memory>,
+    pub budgets: Budgets,
+    /// From the journal to the log, where that is elsewhere.
+    relay: Option<Arc<Relayed>>,
+    keys: Follow<Arc<Directory>>,
+    prices: catalog::Followed,
+    partitions: u16,
+    seeding: Option<Seeding>,
+}
+
+/// Ends with the process, or before.
+struct Seeding(JoinHandle<()>);
+
+impl Drop for Seeding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Ground {
-    /// Opens everything, and closes the calls that the last run left open. The key table is handed on to the
-    /// gateway, its only owner.
-    pub async fn open(settings: &Settings) -> Result<(Self, Directory)> {
+    /// Opens everything, and closes the calls that the last run left open.
+    pub async fn open(settings: &Settings) -> Result<Self> {
         let Settings {
             config, data_dir, ..
         } = settings;
-        let logs = Logs::open(&config.journal, data_dir)?;
-        let prices = catalog::open(data_dir)?.seed(&config.models, clock::now())?;
+        let journal = log::journal(settings)?;
+        let log = Log::of_ingress(settings, &journal)?;
         let key = master_key::load(config.server.master_key.as_ref(), data_dir)?;
-        let directory = stores::directory(&logs.config, &config.budgets)?;
-        let abandoned = ingress::recover(&logs.journal, clock::now()).await?;
+        let abandoned = ingress::recover(&journal, clock::now()).await?;
         if abandoned > 0 {
             tracing::warn!(
                 calls = abandoned,
                 "calls that were open when the last run ended are billed as abandoned"
             );
         }
-        let ground = Self {
+        let directory = Arc::new(directory(&config.budgets)?);
+        let kept = Some(log.snapshot("config"));
+        Ok(Self {
             config: Arc::new(config.clone()),
-            logs,
-            key,
+            keys: Follow::start(log.config.clone(), directory, kept),
+            prices: catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog"))),
             answers: cache::open(config, data_dir).await?,
-            catalog: Arc::new(ArcSwap::from_pointee(prices.catalog.clone())),
-            _prices: prices,
-            budgets: Arc::new(Memory::new()),
-        };
-        Ok((ground, directory))
+            budgets: budgets::open(config, format!("{:016x}", journal.source_id().0)).await?,
+            relay: log
+                .relay(&journal)?
+                .map(|relay| Arc::new(Relayed::new(relay))),
+            partitions: log::partitions(settings),
+            seeding: None,
+            journal,
+            log,
+            key,
+        })
     }
 
-    /// The lanes: the budget lane always, since budget state is here; the store lane where `store` is ours
-    /// to fill.
+    /// The lanes that run beside: the budget lane where budget state is ours or `store` is, the store lane
+    /// where `store` is ours to fill.
     pub fn start_billing(&self, store: Option<Store>) -> Billing {
         billing_consumer::start(
-            billing_consumer::Settings::default(),
+            self.log.lanes(self.budgets.are_shared()),
             billing_consumer::Parts {
-                log: Arc::new(self.logs.journal.clone()),
-                dead_letters: Arc::new(self.logs.dead_letters.clone()),
-                catalog: self.catalog.clone(),
-                budgets: Some(self.budgets.clone()),
+                log: self.log.events.clone(),
+                dead_letters: self.log.dead_letters.clone(),
+                catalog: self.prices.catalog.clone(),
+                budgets: Some(self.budgets.state.clone()),
                 store,
             },
         )
     }
 
-    /// The gateway, with the keys of the file in force. `store` answers questions about spend.
-    pub async fn gateway(
-        &self,
-        directory: Directory,
-        store: Option<Store>,
-    ) -> Result<Arc<Gateway>> {
+    /// The gateway. `store` answers questions about spend; `lanes` run beside it.
+    pub fn gateway(&self, store: Option<Store>, lanes: Option<Watch>) -> Result<Arc<Gateway>> {
+        let mut beside: Vec<Arc<dyn Beside>> = Vec::new();
+        if let Some(watch) = lanes {
+            beside.push(Arc::new(Lanes {
+                watch,
+                alone: false,
+            }));
+        }
+        if let Some(relay) = &self.relay {
+            beside.push(relay.clone());
+        }
         let answers = self
             .answers
             .clone()
             .map(|cache| cache as Arc<dyn ingress::SemanticCache>);
-        let gateway = Gateway::new(ingress::Parts {
+        Ok(Arc::new(Gateway::new(ingress::Parts {
             config: self.config.clone(),
-            directory,
-            journal: self.logs.journal.clone(),
-            partitions: stores::PARTITIONS,
-            config_log: self.logs.config.clone(),
-            catalog: self.catalog.clone(),
-            budgets: self.budgets.clone(),
+            directory: Arc::clone(self.keys.projection()),
+            journal: self.journal.clone(),
+            partitions: self.partitions,
+            config_log: self.log.config.clone(),
+            config_follow: self.keys.watch(),
+            catalog: self.prices.catalog.clone(),
+            catalog_follow: Some(self.prices.watch()),
+            budgets: self.budgets.state.clone(),
             store,
             cache: answers,
+            beside,
             master_key: self.key.hash,
-        })?;
-        ingress::management::seed(&gateway, &self.config.seed_keys, clock::now()).await?;
-        Ok(Arc::new(gateway))
+        })?))
     }
+
+    /// Puts the file's prices and keys onto the log, where they are not there. A log that is out of reach
+    /// gets them when it comes back.
+    pub async fn seed(&mut self, gateway: &Arc<Gateway>) -> Result<()> {
+        let (book, of_file) = (self.prices.book(), catalog::of_file(&self.config.models)?);
+        let (gateway, config) = (gateway.clone(), self.config.clone());
+        let (keys, catalog) = (self.keys.watch(), self.prices.watch());
+        let mut seeding = tokio::spawn(async move {
+            loop {
+                let known =
+                    keys.caught_up(KNOWN_WITHIN).await && catalog.caught_up(KNOWN_WITHIN).await;
+                if !known {
+                    continue;
+                }
+                let seeded = match book.seed(&of_file).await {
+                    Ok(()) => ingress::management::seed(&gateway, &config.seed_keys, clock::now())
+                        .await
+                        .map_err(anyhow::Error::from),
+                    error => error,
+                };
+                match seeded {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::warn!("what the file states is not on the log yet: {error:#}");
+                        tokio::time::sleep(SEED_AGAIN).await;
+                    }
+                }
+            }
+        });
+        // Where the log is elsewhere and not to be had, calls are served by what is known, or refused.
+        let (keys, catalog) = (self.keys.watch(), self.prices.watch());
+        let known = tokio::select! {
+            done = &mut seeding => done.is_ok(),
+            () = keys.troubled(), if self.log.is_elsewhere() => false,
+            () = catalog.troubled(), if self.log.is_elsewhere() => false,
+            () = tokio::time::sleep(KNOWN_WITHIN) => false,
+        };
+        ensure!(
+            known || self.log.is_elsewhere(),
+            "the logs of keys and prices cannot be read: see above"
+        );
+        self.seeding = Some(Seeding(seeding));
+        Ok(())
+    }
+
+    /// Brings the events of the last calls to the log. What does not get there stays in the journal, for the
+    /// next start.
+    pub async fn relay_rest(&self, deadline: Duration) {
+        let relay = self.relay.as_ref().and_then(|relay| relay.take());
+        if let Some(relay) = relay
+            && !relay.drain(deadline).await.complete
+        {
+            tracing::warn!("some events are not on the log yet; the journal keeps them");
+        }
+    }
+
+    /// Ends what runs beside the calls, in the order in which events flow. Nothing is appended any more.
+    pub async fn close(self) -> Result<()> {
+        drop(self.seeding);
+        self.keys.stop().await;
+        self.prices.stop().await;
+        self.log.close().await;
+        self.budgets.leave().await;
+        if let Some(answers) = &self.answers {
+            answers.drain().await;
+        }
+        Ok(self.journal.sync()?)
+    }
+}
+
+/// The key table, empty.
+fn directory(budgets: &config::Budgets) -> Result<Directory> {
+    // Checked when the file was read.
+    let zone = budgets.timezone.parse()?;
+    let global = Quota::budget(budgets.global_max_budget, budgets.global_period.as_ref());
+    Ok(Directory::new(zone, global))
 }

@@ -24,7 +24,7 @@ pub struct Upkeep {
 }
 
 /// Starts it on the present runtime.
-pub fn start(gateway: Arc<Gateway>, billing: Watch) -> Upkeep {
+pub fn start(gateway: Arc<Gateway>, billing: Option<Watch>) -> Upkeep {
     let (stop, stopped) = oneshot::channel();
     Upkeep {
         stop,
@@ -39,14 +39,18 @@ impl Upkeep {
     }
 }
 
-async fn keep(gateway: Arc<Gateway>, billing: Watch, mut stopped: oneshot::Receiver<()>) {
+async fn keep(gateway: Arc<Gateway>, billing: Option<Watch>, mut stopped: oneshot::Receiver<()>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut heart = Heart::default();
     let mut problems = Problems::default();
     for tick in 0_u32.. {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = &mut stopped => return,
+            _ = &mut stopped => {
+                // The last one: what should exist when this process is gone.
+                heart.beat(&gateway, 0);
+                return;
+            }
         }
         let expired = gateway.budgets.sweep(clock::now()).await;
         if expired > 0 {
@@ -62,7 +66,9 @@ async fn keep(gateway: Arc<Gateway>, billing: Watch, mut stopped: oneshot::Recei
         if tick.is_multiple_of(TRIM_TICKS) {
             trim(&gateway.journal);
         }
-        problems.tell(billing.status().problems);
+        if let Some(billing) = &billing {
+            problems.tell(billing.status().problems);
+        }
     }
 }
 

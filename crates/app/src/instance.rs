@@ -1,6 +1,7 @@
 //! How a command finds the running gateway: a small file in its data directory.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,6 +20,15 @@ pub struct Running {
 const FILE: &str = "running.json";
 
 impl Running {
+    /// This process.
+    pub fn of(address: SocketAddr, clickhouse: &str) -> Self {
+        Self {
+            pid: std::process::id(),
+            url: format!("http://{address}"),
+            clickhouse: clickhouse.to_owned(),
+        }
+    }
+
     /// Tells commands where we are.
     pub fn announce(&self, data_dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;

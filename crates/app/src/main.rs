@@ -5,15 +5,17 @@ mod cache;
 mod catalog;
 mod cli;
 mod commands;
-mod engine;
 mod ground;
 mod housekeeping;
 mod instance;
 mod log;
 mod master_key;
+mod observe;
+mod parts;
 mod roles;
+mod serving;
 mod settings;
-mod stores;
+mod stopping;
 mod up;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Sql(flags) => commands::sql::run(&flags),
         Command::Spend(flags) => commands::spend::run(&flags),
         Command::Prices(command) => commands::prices::run(&command),
+        Command::Topics(command) => commands::topics::run(&command),
         Command::Config(command) => commands::config::run(&command),
     };
     match done {

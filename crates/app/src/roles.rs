@@ -1,89 +1,91 @@
-//! One role in a process of its own. Without Kafka and Redis the seams between them are local: the log is
-//! the ingress' journal, which `billing` reads beside it, and budget state stays with the ingress.
+//! One role in a process of its own. Where the configuration names no part outside, the seams between them
+//! are local: the log is the ingress' journal, which `billing` reads beside it, and budget state stays with
+//! the ingress.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::RoleFlags;
 use crate::ground::Ground;
 use crate::instance::Running;
-use crate::settings::{self, Settings};
-use crate::{cache, catalog, engine, housekeeping, stores};
+use crate::parts::log::Log;
+use crate::parts::{budgets, tables};
+use crate::serving::Serving;
+use crate::settings;
+use crate::stopping::asked_to_stop;
+use crate::{cache, catalog, observe};
 
-/// Calls in progress have this long to end once a stop is asked for.
-pub const DRAIN: Duration = Duration::from_secs(20);
-/// And their events this long to reach the tables.
-pub const LANES_DRAIN: Duration = Duration::from_secs(20);
-
-/// The proxy with its budget state; the tables are somebody else's.
+/// The proxy; the tables are somebody else's.
 pub fn ingress(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
-        let (ground, directory) = Ground::open(&settings).await?;
-        let tables = &ground.config.clickhouse;
-        let store = tables
+        let ground = Ground::open(&settings).await?;
+        let clickhouse = &settings.config.clickhouse;
+        let store = clickhouse
             .url
             .as_ref()
-            .map(|_| engine::server(tables))
+            .map(|_| tables::server(clickhouse))
             .transpose()?;
-        let billing = ground.start_billing(None);
-        let gateway = ground.gateway(directory, store).await?;
-        let upkeep = housekeeping::start(gateway.clone(), billing.watch());
-        let serving = ingress::start(gateway, settings.listen, serving_threads())?;
-        let url = format!("http://{}", serving.address());
-        tracing::info!("serving on {url}");
-        let clickhouse = tables.url.clone().unwrap_or_default();
-        Running {
-            pid: std::process::id(),
-            url,
-            clickhouse,
-        }
-        .announce(&settings.data_dir)?;
+        // Budgets in this process' memory are settled here; shared ones where billing is.
+        let lanes = (!ground.budgets.are_shared()).then(|| ground.start_billing(None));
+        let serving = Serving::start(ground, &settings, store, lanes).await?;
+        let url = clickhouse.url.clone().unwrap_or_default();
+        let running = Running::of(serving.address(), &url);
+        tracing::info!("serving on {}", running.url);
+        running.announce(&settings.data_dir)?;
 
         asked_to_stop().await?;
-        serving.drain(DRAIN).await;
-        billing.drain(LANES_DRAIN).await?;
-        upkeep.stop().await;
-        if let Some(answers) = &ground.answers {
-            answers.drain().await;
-        }
-        Ok(ground.logs.journal.sync()?)
+        serving.drain().await
     })
 }
 
-/// The store lane over the journal of an ingress on this machine.
+/// The lanes over the log.
 pub fn billing(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
-        let Settings {
-            config, data_dir, ..
-        } = &settings;
+        let config = &settings.config;
         if config.clickhouse.url.is_none() {
             bail!(
                 "tollgate.clickhouse.url: a billing process of its own needs it (`tollgate clickhouse` serves one)"
             );
         }
-        let store = engine::server(&config.clickhouse)?;
+        let store = tables::server(&config.clickhouse)?;
         store.migrate().await?;
-        let catalog = catalog::follow(data_dir).await?;
-        let log = journal::Follower::new(&data_dir.join("journal"));
-        let (dead_letters, _) =
-            journal::Journal::open(&data_dir.join("dlq-billing"), stores::small_log())?;
+        let log = Log::of_billing(&settings)?;
+        let budgets = budgets::open(config, String::new()).await?;
+        let prices = catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog")));
         let billing = billing_consumer::start(
-            billing_consumer::Settings::default(),
+            log.lanes(budgets.are_shared()),
             billing_consumer::Parts {
-                log: Arc::new(log),
-                dead_letters: Arc::new(dead_letters),
-                catalog,
-                budgets: None,
+                log: log.events.clone(),
+                dead_letters: log.dead_letters.clone(),
+                catalog: prices.catalog.clone(),
+                // Budgets in memory are settled where they are.
+                budgets: budgets.are_shared().then(|| budgets.state.clone()),
                 store: Some(store),
             },
         );
+        let told = observe::serve(
+            settings.listen,
+            vec![
+                Arc::new(observe::Lanes {
+                    watch: billing.watch(),
+                    alone: true,
+                }),
+                Arc::new(observe::Followed {
+                    name: "catalog",
+                    watch: prices.watch(),
+                }),
+            ],
+        )
+        .await?;
         asked_to_stop().await?;
-        Ok(billing.drain(LANES_DRAIN).await?)
+        told.begin_drain();
+        let drained = billing.drain(config.drain.deadline).await;
+        prices.stop().await;
+        log.close().await;
+        Ok(drained?)
     })
 }
 
@@ -113,7 +115,7 @@ pub fn cache(flags: &RoleFlags) -> Result<()> {
 /// The embedded engine, as the child of `up` or on its own.
 pub fn clickhouse(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
-    block_on(engine::serve(&settings))
+    block_on(tables::serve(&settings))
 }
 
 /// Runs a role to its end.
@@ -129,16 +131,4 @@ pub fn block_on<F: Future<Output = Result<()>>>(role: F) -> Result<()> {
 /// A serving thread for each core.
 pub fn serving_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Waits for SIGTERM or Ctrl-C.
-pub async fn asked_to_stop() -> Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping: no new calls, those in progress go on");
-    Ok(())
 }

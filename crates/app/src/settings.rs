@@ -22,7 +22,8 @@ pub struct Settings {
     pub clickhouse: SocketAddr,
 }
 
-const DATA_DIR: &str = ".tollgate";
+/// Where everything lies that nobody says otherwise of.
+pub const DATA_DIR: &str = ".tollgate";
 
 /// Reads everything, starts the log, and says what a file asks for in vain.
 pub fn load(flags: &RoleFlags) -> Result<Settings> {

@@ -1,14 +1,16 @@
-//! `tollgate up`: every role in one process, on embedded stores. Read it as the order in which a gateway
-//! comes up, and goes down.
+//! `tollgate up`: every role in one process, each part embedded unless the configuration names one. Read it
+//! as the order in which a gateway comes up, and goes down.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::RoleFlags;
 use crate::ground::Ground;
 use crate::instance::Running;
-use crate::roles::{self, DRAIN, LANES_DRAIN};
+use crate::parts::{log, tables};
+use crate::roles;
+use crate::serving::Serving;
 use crate::settings::{self, Settings};
-use crate::{banner, engine, housekeeping};
+use crate::{banner, stopping};
 
 pub fn run(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
@@ -16,33 +18,25 @@ pub fn run(flags: &RoleFlags) -> Result<()> {
 }
 
 async fn up(settings: Settings) -> Result<()> {
-    let (ground, directory) = Ground::open(&settings).await?;
-    let tables = engine::start(&settings).await?;
-    let billing = ground.start_billing(Some(tables.store.clone()));
-    let gateway = ground
-        .gateway(directory, Some(tables.store.clone()))
-        .await?;
-    let upkeep = housekeeping::start(gateway.clone(), billing.watch());
-    let serving = ingress::start(gateway, settings.listen, roles::serving_threads())?;
-    let running = Running {
-        pid: std::process::id(),
-        url: format!("http://{}", serving.address()),
-        clickhouse: tables.url.clone(),
+    let topics = match &settings.config.kafka {
+        Some(kafka) => log::make_topics(kafka).await?,
+        None => None,
     };
+    let ground = Ground::open(&settings).await?;
+    let tables = tables::start(&settings).await?;
+    let lanes = ground.start_billing(Some(tables.store.clone()));
+    let store = Some(tables.store.clone());
+    let serving = Serving::start(ground, &settings, store, Some(lanes)).await?;
+    let running = Running::of(serving.address(), &tables.url);
     running.announce(&settings.data_dir)?;
+    let ground = serving.ground();
     banner::show(&running, &ground.key, &ground.config, &settings.data_dir)?;
 
-    roles::asked_to_stop().await?;
-    // In the order in which events flow: what the ingress appends last, billing still has to read.
-    serving.drain(DRAIN).await;
-    billing
-        .drain(LANES_DRAIN)
-        .await
-        .context("some events are not in the tables yet; the next start brings them")?;
-    upkeep.stop().await;
-    if let Some(answers) = &ground.answers {
-        answers.drain().await;
+    stopping::asked_to_stop().await?;
+    let drained = serving.drain().await;
+    if let Some(topics) = topics {
+        topics.abort();
     }
     tables.stop().await;
-    Ok(ground.logs.journal.sync()?)
+    drained
 }

@@ -4,6 +4,7 @@
 //! holds the text of a key, and no request ever waits for a change to it.
 
 mod principal;
+mod projection;
 mod quota;
 mod records;
 

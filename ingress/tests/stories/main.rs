@@ -6,6 +6,7 @@ mod limits;
 mod plain;
 mod provider;
 mod recovery;
+mod shared;
 mod streams;
 mod wire;
 mod world;

@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 use budgets::{Budgets, Memory};
 use config::{AuthScheme, Config, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Secret};
 use ingress::directory::{Directory, Quota};
+use ingress::follow::{Follow, Snapshot};
 use ingress::{Gateway, Parts, Running};
-use journal::{Journal, Options, Position};
+use journal::{EventLog, Journal, Options, Position};
 use metering::Catalog;
 use schemas::{
     Admitted, CatalogEvent, Event, KeyHash, Meter, Micros, NanoUsd, PriceEntry, Rate, RequestId,
@@ -35,7 +36,27 @@ pub struct World {
     pub gateway: Arc<Gateway>,
     pub http: reqwest::Client,
     pub folder: TempDir,
+    pub follow: Follow<Arc<Directory>>,
     running: Running,
+}
+
+/// What a world does not have to itself.
+pub struct Shared {
+    /// Of keys and teams; `None`: one of its own.
+    pub log: Option<Arc<dyn EventLog>>,
+    pub snapshot: Option<Snapshot>,
+    /// Whether it begins to serve when it knows all of the log.
+    pub caught_up: bool,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            log: None,
+            snapshot: None,
+            caught_up: true,
+        }
+    }
 }
 
 pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
@@ -149,26 +170,49 @@ impl World {
 
     /// One whose journal is kept differently, too.
     pub async fn build(change: impl FnOnce(&mut Config), options: Options) -> Self {
+        Self::sharing(change, options, Shared::default()).await
+    }
+
+    /// One that follows a log which others have as well.
+    pub async fn sharing(
+        change: impl FnOnce(&mut Config),
+        options: Options,
+        shared: Shared,
+    ) -> Self {
         let provider = Provider::start().await;
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&provider.base());
         change(&mut config);
         let budgets = Memory::new();
         budgets.open().await.unwrap();
+        let directory = Arc::new(Directory::new("UTC".parse().unwrap(), Quota::default()));
+        let config_log = match shared.log {
+            Some(log) => log,
+            None => Arc::new(
+                Journal::open(&folder.path().join("config"), Options::default())
+                    .unwrap()
+                    .0,
+            ),
+        };
+        let follow = Follow::start(config_log.clone(), directory.clone(), shared.snapshot);
+        if shared.caught_up {
+            assert!(follow.watch().caught_up(Duration::from_secs(10)).await);
+        }
         let parts = Parts {
             config: Arc::new(config),
-            directory: Directory::new("UTC".parse().unwrap(), Quota::default()),
+            directory,
             partitions: options.partitions,
             journal: Journal::open(&folder.path().join("journal"), options)
                 .unwrap()
                 .0,
-            config_log: Journal::open(&folder.path().join("config"), Options::default())
-                .unwrap()
-                .0,
+            config_log,
+            config_follow: follow.watch(),
             catalog: Arc::new(ArcSwap::from_pointee(catalog())),
+            catalog_follow: None,
             budgets: Arc::new(budgets),
             store: None,
             cache: None,
+            beside: Vec::new(),
             master_key: KeyHash::of(MASTER),
         };
         let gateway = Arc::new(Gateway::new(parts).unwrap());
@@ -182,6 +226,7 @@ impl World {
             gateway,
             http,
             folder,
+            follow,
             running,
         }
     }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod prices;
 pub mod spend;
 pub mod sql;
+pub mod topics;
 
 use analytics::Store;
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ fn store(instance: &Instance) -> Result<Store> {
 }
 
 /// Runs one command to its end.
-fn block_on<F: Future<Output = Result<()>>>(command: F) -> Result<()> {
+fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

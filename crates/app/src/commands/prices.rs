@@ -1,14 +1,24 @@
-//! `tollgate prices`: the catalog of a stopped gateway, shown and added to. A running gateway holds the
-//! catalog's lock, and is named.
+//! `tollgate prices`: the catalog of a stopped gateway, or that on Kafka, shown and added to.
 
 use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use journal::EventLog;
 use schemas::{CatalogEvent, Micros};
 
-use crate::catalog;
-use crate::cli::PricesCommand;
+use super::block_on;
+use crate::catalog::{self, Book, Followed};
+use crate::cli::{CatalogFlags, PricesCommand};
+use crate::parts::log;
+use crate::settings;
+use metering::Catalog;
 use metering::import::{Import, Report, import_litellm};
+
+/// How long the present prices may take to be read.
+const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn run(command: &PricesCommand) -> Result<()> {
     match command {
@@ -16,24 +26,60 @@ pub fn run(command: &PricesCommand) -> Result<()> {
             file,
             approve_jumps,
             dry_run,
-            instance,
+            catalog,
         } => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            let log = catalog::open(&instance.data_dir)?;
             let source = file
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            import(&log, &text, &source, *approve_jumps, *dry_run)
+            block_on(async {
+                let followed = follow(catalog).await?;
+                import(&followed.book(), &text, &source, *approve_jumps, *dry_run).await
+            })
         }
-        PricesCommand::List { instance } => list(&catalog::open(&instance.data_dir)?),
+        PricesCommand::List { catalog } => block_on(async {
+            let followed = follow(catalog).await?;
+            list(&followed.catalog.load())
+        }),
     }
 }
 
-fn import(
-    log: &catalog::Log,
+/// The catalog as its log has it now.
+async fn follow(flags: &CatalogFlags) -> Result<Followed> {
+    let followed = catalog::follow(log_of(flags)?, None);
+    let watch = followed.watch();
+    if !watch.caught_up(KNOWN_WITHIN).await {
+        let problem = watch.state().problem.unwrap_or_default();
+        bail!("the price catalog cannot be read: {problem}");
+    }
+    Ok(followed)
+}
+
+/// The topic where the configuration names Kafka, else the log of a stopped gateway: a running one holds its
+/// lock, and is named.
+fn log_of(flags: &CatalogFlags) -> Result<Arc<dyn EventLog>> {
+    let config = match &flags.config {
+        Some(path) => Some(settings::read(path)?.config),
+        None => None,
+    };
+    if let Some(kafka) = config.as_ref().and_then(|config| config.kafka.as_ref()) {
+        return Ok(Arc::new(kafka::Log::new(log::broker(kafka))?));
+    }
+    let of_file = config.and_then(|config| config.data_dir);
+    let beside = flags.config.as_deref().and_then(Path::parent);
+    let dir = match (&flags.data_dir, of_file) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(dir)) => beside.unwrap_or(Path::new("")).join(dir),
+        (None, None) => beside.unwrap_or(Path::new("")).join(settings::DATA_DIR),
+    };
+    Ok(Arc::new(log::catalog(&dir)?))
+}
+
+async fn import(
+    book: &Book,
     text: &str,
     source: &str,
     approve_jumps: bool,
@@ -41,13 +87,14 @@ fn import(
 ) -> Result<()> {
     let now = jiff::Timestamp::now();
     let today = now.strftime("%Y-%m-%d").to_string();
+    let known = book.catalog().load_full();
     let how = |approved| Import {
         source,
         source_date: &today,
         effective_from: Micros(now.as_microsecond()),
         approved,
     };
-    let (mut entries, mut report) = import_litellm(text, &log.catalog, &how(&[]))?;
+    let (mut entries, mut report) = import_litellm(text, &known, &how(&[]))?;
     let jumps: Vec<String> = report
         .changes
         .iter()
@@ -56,17 +103,19 @@ fn import(
         .collect();
     if approve_jumps && !jumps.is_empty() {
         let approved: Vec<&str> = jumps.iter().map(String::as_str).collect();
-        (entries, report) = import_litellm(text, &log.catalog, &how(&approved))?;
+        (entries, report) = import_litellm(text, &known, &how(&approved))?;
     }
     show(&report)?;
     if dry_run || entries.is_empty() {
         return Ok(());
     }
-    let version = log.append(CatalogEvent {
-        event_time: Micros(now.as_microsecond()),
-        actor: "import".into(),
-        entries,
-    })?;
+    let version = book
+        .append(&CatalogEvent {
+            event_time: Micros(now.as_microsecond()),
+            actor: "import".into(),
+            entries,
+        })
+        .await?;
     Ok(writeln!(
         std::io::stdout(),
         "the catalog is now at version {version}"
@@ -109,8 +158,8 @@ fn show(report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn list(log: &catalog::Log) -> Result<()> {
-    let mut entries: Vec<_> = log.catalog.entries().collect();
+fn list(catalog: &Catalog) -> Result<()> {
+    let mut entries: Vec<_> = catalog.entries().collect();
     ensure!(
         !entries.is_empty(),
         "the catalog is empty: a first `tollgate up` fills it"

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use config::Secret;
 
 use crate::master_key::{random_text, secret_file};
-use crate::roles::asked_to_stop;
 use crate::settings::Settings;
+use crate::stopping::asked_to_stop;
 
 /// The tables, migrated and ready.
 pub struct Tables {

@@ -7,12 +7,14 @@ pub mod embedded;
 
 mod batch;
 mod error;
+mod evidence;
 mod questions;
 mod rows;
 mod store;
 
 pub use batch::Batch;
 pub use error::Error;
+pub use evidence::{EventSpan, Presence, SpanSum};
 pub use questions::{DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, UnknownDimension};
 pub use rows::{CostRow, UsageRow};
 pub use store::{Answer, Store};

@@ -25,6 +25,7 @@ use crate::fold::Fold;
 use crate::intake::{Fill, Intake, Owner};
 use crate::rated::{Rated, rate};
 use crate::status::{Board, Name};
+use crate::teller::Teller;
 use crate::{Parts, Settings, now, rebuild};
 
 const LANE: Name = Name::Budget;
@@ -75,6 +76,7 @@ struct Course {
     /// Most events of one settlement.
     most: usize,
     settled: Option<Instant>,
+    teller: Teller,
     asked: Option<Instant>,
 }
 
@@ -86,6 +88,7 @@ impl BudgetLane {
             ready: self.budgets.ready(),
             most: self.settings.budget_batch,
             settled: None,
+            teller: Teller::new(LANE, self.parts.audit.clone(), self.settings.audit_every),
             asked: None,
         };
         let standing = self.standing().await;
@@ -132,6 +135,7 @@ impl BudgetLane {
                     pass(Step::AfterBudgetCommit);
                 }
             }
+            course.teller.tell(ending).await;
             intake.publish();
             if ending {
                 return;
@@ -219,6 +223,7 @@ impl BudgetLane {
         // A batch that is nearly full is followed by another at once.
         course.settled = (events < course.most as u64 / 2).then(Instant::now);
         course.last_event = course.last_event.max(last_event);
+        course.teller.add(&audit);
         let marks = intake.marks();
         self.board.update(LANE, |status, blocks| {
             blocks.merge(audit);

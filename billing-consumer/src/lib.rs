@@ -12,7 +12,7 @@
 //!
 //! Never skips an event: one that cannot be billed goes to the dead letters, whole; after one that is
 //! missing its source is parked. Never on the path of a request. Never writes an event of its own but
-//! dead letters.
+//! dead letters and notes for the audit.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -42,6 +42,7 @@ pub mod rows;
 mod settings;
 mod status;
 mod store_lane;
+mod teller;
 
 pub use audit::{Agreement, Audit};
 pub use error::Error;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// Takes what cannot be billed.
     pub dead_letters: Arc<dyn EventLog>,
+    /// Takes what the lanes have brought, for `tollgate audit`. Absent: nobody is told.
+    pub audit: Option<Arc<dyn EventLog>>,
     /// Followed by somebody else; the lanes wait for the version that an event pins.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Absent: no budget lane.

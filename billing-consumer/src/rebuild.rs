@@ -92,36 +92,37 @@ async fn ask_sums(store: &Store) -> Result<Restored, analytics::Error> {
     let standing = ask_standing(store).await?;
     let sums = store.budget_sums(&standing.marks).await?;
     Ok(Restored {
-        windows: windows(sums, now()),
+        windows: windows(&sums, now()),
         standing,
     })
 }
 
-/// The windows that can still be checked, or that late events may belong to. Where a window ends the
-/// tables do not say; the first call in it will.
-fn windows(sums: Vec<(String, Micros, NanoUsd)>, now: Micros) -> Vec<RestoredWindow> {
-    let mut latest: HashMap<String, Micros> = HashMap::new();
-    for (budget, start, _) in &sums {
-        match latest.get_mut(budget) {
-            Some(known) => *known = (*start).max(*known),
-            None => {
-                latest.insert(budget.clone(), *start);
-            }
-        }
+/// The sums of windows that can still be checked, or that late events may belong to.
+pub(crate) fn wanted_windows(
+    sums: &[(String, Micros, NanoUsd)],
+    now: Micros,
+) -> impl Iterator<Item = &(String, Micros, NanoUsd)> {
+    let mut latest: HashMap<&str, Micros> = HashMap::new();
+    for (budget, start, _) in sums {
+        let known = latest.entry(budget).or_insert(*start);
+        *known = (*start).max(*known);
     }
     let recent = now.plus_secs(-RECENT_S);
-    let wanted = |budget: &String, start: Micros| {
-        start == Micros(0) || start >= recent || latest.get(budget) == Some(&start)
-    };
-    sums.into_iter()
-        .filter(|(budget, start, _)| wanted(budget, *start))
+    sums.iter().filter(move |(budget, start, _)| {
+        *start == Micros(0) || *start >= recent || latest.get(budget.as_str()) == Some(start)
+    })
+}
+
+/// Where a window ends the tables do not say; the first call in it will.
+fn windows(sums: &[(String, Micros, NanoUsd)], now: Micros) -> Vec<RestoredWindow> {
+    wanted_windows(sums, now)
         .map(|(budget, window_start, used)| RestoredWindow {
             budget: BudgetRef {
-                budget: Text::from(budget),
-                window_start,
+                budget: Text::from(budget.as_str()),
+                window_start: *window_start,
                 window_end: Micros(i64::MAX),
             },
-            used,
+            used: *used,
         })
         .collect()
 }
@@ -141,7 +142,7 @@ mod tests {
             sum("key:daily", 1_000, 4),
             sum("key:yearly", 700, 5),
         ];
-        let kept: Vec<i64> = windows(sums, day(1_000))
+        let kept: Vec<i64> = windows(&sums, day(1_000))
             .iter()
             .map(|window| window.used.0)
             .collect();

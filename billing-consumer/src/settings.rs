@@ -22,6 +22,8 @@ pub struct Settings {
     pub store_every: Duration,
     /// After a quiet time the first rows go after this long, so that they can be queried at once.
     pub store_soon: Duration,
+    /// How often a lane tells the audit topic what it has brought.
+    pub audit_every: Duration,
     /// An alarm is raised when a lane waits longer than this for one thing.
     pub alarm_after: Duration,
     /// Longest pause between two tries to reach a sink.
@@ -39,6 +41,7 @@ impl Default for Settings {
             store_batch: 20_000,
             store_every: Duration::from_millis(750),
             store_soon: Duration::from_millis(75),
+            audit_every: Duration::from_secs(10),
             alarm_after: Duration::from_secs(5),
             retry_max: Duration::from_secs(2),
         }

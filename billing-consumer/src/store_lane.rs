@@ -22,6 +22,7 @@ use crate::intake::{Fill, Intake, Owner};
 use crate::rated::{Rated, rate};
 use crate::rows::rows;
 use crate::status::{Board, Name};
+use crate::teller::Teller;
 use crate::{Parts, Settings, now, rebuild};
 
 const LANE: Name = Name::Store;
@@ -64,6 +65,7 @@ impl StoreLane {
         };
         let mut intake = Intake::open(owner, &*self.parts.log, &standing).await;
         let mut pending = Pending::default();
+        let mut teller = Teller::new(LANE, self.parts.audit.clone(), self.settings.audit_every);
         let mut last_insert: Option<Instant> = None;
         loop {
             let due_at = pending.since.map(|since| {
@@ -89,11 +91,13 @@ impl StoreLane {
             let due = full || ending || due_at.is_some_and(|due| due <= Instant::now());
             if due && pending.since.is_some() {
                 last_insert = Some(Instant::now());
-                self.bring(&mut pending, &mut intake).await;
+                let brought = self.bring(&mut pending, &mut intake).await;
+                teller.add(&brought);
             }
             if pending.since.is_none() && intake.commit().await {
                 pass(Step::AfterStoreCommit);
             }
+            teller.tell(ending).await;
             intake.publish();
             if ending {
                 return;
@@ -132,8 +136,8 @@ impl StoreLane {
         }
     }
 
-    /// Brings the batch into the tables, however long it takes, and empties it.
-    async fn bring(&self, pending: &mut Pending, intake: &mut Intake) {
+    /// Brings the batch into the tables, however long it takes, and empties it. Gives what it was.
+    async fn bring(&self, pending: &mut Pending, intake: &mut Intake) -> Audit {
         for onward in intake.onward() {
             pending.batch.read_to(onward.partition, onward.to);
         }
@@ -153,7 +157,7 @@ impl StoreLane {
         let audit = std::mem::take(&mut pending.audit);
         let marks = intake.marks();
         self.board.update(LANE, |status, blocks| {
-            blocks.merge(audit);
+            blocks.merge(audit.clone());
             status.events += pending.events - refused;
             status.unpriced += pending.unpriced;
             status.dead_letters += pending.poison.len() as u64 + refused;
@@ -168,6 +172,7 @@ impl StoreLane {
             );
         }
         pending.clear();
+        audit
     }
 
     /// False when the tables refuse the rows themselves; anything else is tried again with the same batch.

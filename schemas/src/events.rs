@@ -304,11 +304,34 @@ avro_record! {
 avro_enum! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum AuditKind {
+        /// Neither of these: blocks. A symbol of its own could not be read by older versions.
         Unknown = "unknown",
         /// Once a second per source: what should exist.
         Heartbeat = "heartbeat",
         /// An operator accepted a gap.
         GapAccepted = "gap_accepted",
+    }
+}
+
+avro_record! {
+    /// Every event of a span of one source and partition, as a lane has brought it. Spans of a lane that
+    /// follow on each other add up.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AuditBlock {
+        /// `budget` or `store`.
+        lane: Text,
+        of_source: u64,
+        of_partition: u32,
+        first: u64,
+        last: u64,
+        /// Billed.
+        events: u64,
+        /// Given to the dead letters.
+        poison: u64,
+        /// Of the billed ones, nano-USD, decimal text: it may be longer than 64 bits.
+        sum: Text,
+        /// Sum modulo 2⁶⁴ of xxh3 over identity and amount, little-endian.
+        print: u64,
     }
 }
 
@@ -332,6 +355,7 @@ avro_record! {
         /// Bytes of the journal that no consumer has acknowledged yet.
         depth_bytes: u64,
         open_calls: u64,
+        blocks: Vec<AuditBlock>,
     }
 }
 
@@ -374,6 +398,6 @@ events! {
     CostEvent = "tollgate.Cost", "cost_event.v1.avsc", 0xd461_4493_558e_c38a;
     ConfigEvent = "tollgate.Config", "config_event.v1.avsc", 0x5f41_f6db_fb90_efb4;
     CatalogEvent = "tollgate.Catalog", "catalog_event.v1.avsc", 0xd83f_05dc_13e8_ea49;
-    AuditEvent = "tollgate.Audit", "audit_event.v1.avsc", 0x3ebb_df54_5707_e96f;
+    AuditEvent = "tollgate.Audit", "audit_event.v2.avsc", 0x0b32_2878_2ff1_8371;
     DeadLetter = "tollgate.DeadLetter", "dead_letter.v1.avsc", 0xb3c8_3b7a_f209_a0d3;
 }

@@ -43,6 +43,10 @@ pub const RELEASED: &[(&str, &str)] = &[
         "tollgate.DeadLetter",
         include_str!("../avro/dead_letter.v1.avsc"),
     ),
+    (
+        "tollgate.Audit",
+        include_str!("../avro/audit_event.v2.avsc"),
+    ),
 ];
 
 static BY_FINGERPRINT: LazyLock<HashMap<u64, (&'static str, Schema)>> = LazyLock::new(|| {

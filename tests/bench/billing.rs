@@ -135,6 +135,7 @@ fn lane(bodies: &[Vec<u8>], catalog: Catalog, events: usize) -> Result<f64> {
     let parts = billing_consumer::Parts {
         log: Arc::new(log),
         dead_letters: Arc::new(dead_letters),
+        audit: None,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         budgets: Some(Arc::new(budgets::Memory::new())),
         store: None,

@@ -1,6 +1,7 @@
 //! The lanes over a real log, real budget state and the real engine; killed at every step; and the
 //! protocol as a model.
 
+mod audit;
 mod broker;
 mod budget;
 mod engine;

@@ -56,6 +56,7 @@ impl World {
         Parts {
             log: Arc::new(self.log.clone()),
             dead_letters: Arc::new(self.dead_letters.clone()),
+            audit: Some(Arc::new(self.log.clone())),
             catalog: Arc::clone(&self.catalog),
             budgets: Some(Arc::clone(&self.budgets) as Arc<dyn Budgets>),
             store: self.store.clone(),

@@ -97,6 +97,7 @@ impl Ground {
             billing_consumer::Parts {
                 log: self.log.events.clone(),
                 dead_letters: self.log.dead_letters.clone(),
+                audit: self.log.audit.clone(),
                 catalog: self.prices.catalog.clone(),
                 budgets: Some(self.budgets.state.clone()),
                 store,

@@ -127,6 +127,7 @@ impl Heart {
             last: last.clone(),
             depth_bytes: gateway.journal.pressure().used_bytes,
             open_calls: gateway.open_calls.count(),
+            blocks: Vec::new(),
         };
         // A journal that cannot take a heartbeat refuses calls too, and says so there.
         if gateway

@@ -60,6 +60,7 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
             billing_consumer::Parts {
                 log: log.events.clone(),
                 dead_letters: log.dead_letters.clone(),
+                audit: log.audit.clone(),
                 catalog: prices.catalog.clone(),
                 // Budgets in memory are settled where they are.
                 budgets: budgets.are_shared().then(|| budgets.state.clone()),

@@ -30,6 +30,8 @@ pub struct Log {
     pub catalog: Arc<dyn EventLog>,
     /// Events that could not be processed.
     pub dead_letters: Arc<dyn EventLog>,
+    /// Where lanes tell what they have brought; none where the log is another process's.
+    pub audit: Option<Arc<dyn EventLog>>,
     snapshots: PathBuf,
     /// Names the log in snapshots.
     origin: String,
@@ -112,6 +114,7 @@ impl Log {
             config: Arc::new(config),
             catalog: Arc::new(catalog(dir)?),
             dead_letters: dead_letters(dir, "dlq")?,
+            audit: Some(Arc::new(journal.clone())),
             snapshots: dir.join("snapshots"),
             origin,
             broker: None,
@@ -129,6 +132,7 @@ impl Log {
             config: Arc::new(Follower::new(&dir.join("config"))),
             catalog: Arc::new(Follower::new(&dir.join("catalog"))),
             dead_letters: dead_letters(dir, "dlq-billing")?,
+            audit: None,
             snapshots: dir.join("snapshots-billing"),
             origin: "the journal beside".to_owned(),
             broker: None,
@@ -142,7 +146,8 @@ impl Log {
             events: shared.clone(),
             config: shared.clone(),
             catalog: shared.clone(),
-            dead_letters: shared,
+            dead_letters: shared.clone(),
+            audit: Some(shared),
             snapshots,
             origin: format!("kafka {}", kafka.topic_prefix),
             broker: Some(log),

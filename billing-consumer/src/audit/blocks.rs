@@ -37,6 +37,18 @@ pub struct Block {
     pub print: u64,
 }
 
+impl Block {
+    /// Adds what follows on it.
+    pub fn append(&mut self, next: &Self) {
+        self.first = self.first.min(next.first);
+        self.last = self.last.max(next.last);
+        self.events += next.events;
+        self.poison += next.poison;
+        self.sum += next.sum;
+        self.print = self.print.wrapping_add(next.print);
+    }
+}
+
 /// One lane's blocks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
@@ -89,19 +101,12 @@ impl Audit {
     /// Adds a batch's notes, once its effect is durable, and forgets blocks long past.
     pub fn merge(&mut self, batch: Self) {
         for (id, new) in batch.blocks {
-            let block = self.blocks.entry(id).or_insert(Block {
-                events: 0,
-                poison: 0,
-                sum: 0,
-                print: 0,
-                ..new
-            });
-            block.first = block.first.min(new.first);
-            block.last = block.last.max(new.last);
-            block.events += new.events;
-            block.poison += new.poison;
-            block.sum += new.sum;
-            block.print = block.print.wrapping_add(new.print);
+            match self.blocks.get_mut(&id) {
+                Some(block) => block.append(&new),
+                None => {
+                    self.blocks.insert(id, new);
+                }
+            }
             if let Some(number) = id.number.checked_sub(KEPT) {
                 self.blocks.remove(&BlockId { number, ..id });
             }

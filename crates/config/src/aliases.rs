@@ -9,7 +9,6 @@ pub struct Alias {
 }
 
 /// Every name of `contracts.md` §1.15 that LiteLLM does not have, and LiteLLM's own doubles.
-/// `router_settings.*` and `router.*` take effect with routing; until then the table documents them.
 pub const ALIASES: &[Alias] = &[
     Alias {
         canonical: "litellm_settings.cache",

@@ -23,6 +23,7 @@ fn write(out: &mut String, loaded: &Loaded) -> std::fmt::Result {
     for model in &config.models {
         write_model(out, model)?;
     }
+    write_routing(out, config)?;
     write_server(out, config)?;
     write_budgets(out, config)?;
     write_cache(out, config)?;
@@ -82,6 +83,74 @@ fn write_model(out: &mut String, model: &ModelEntry) -> std::fmt::Result {
         }
     }
     writeln!(out, "  [{}]", model.deployment_id)
+}
+
+fn write_routing(out: &mut String, config: &Config) -> std::fmt::Result {
+    let routing = &config.routing;
+    write!(out, "routing\n  {}", routing.strategy.name())?;
+    if let Some(then) = routing.then {
+        write!(out, ", then {}", then.name())?;
+    }
+    match routing.retries.count {
+        Some(count) => write!(out, "; {count} retries")?,
+        None => write!(out, "; 2 retries, at other deployments only")?,
+    }
+    let cooldown = &routing.cooldown;
+    if cooldown.disabled {
+        writeln!(out, "; no cooldowns")?;
+    } else {
+        writeln!(
+            out,
+            "; {} s of cooldown after more than {} failures a minute",
+            cooldown.time.as_secs_f64(),
+            cooldown.allowed_fails
+        )?;
+    }
+    let lists = &routing.fallbacks;
+    for (what, list) in [
+        ("after a failure", &lists.general),
+        ("for a prompt that is too long", &lists.context_window),
+        ("for what a policy refuses", &lists.content_policy),
+    ] {
+        for (name, names) in list {
+            writeln!(out, "  {name}, {what}: {}", names.join(", "))?;
+        }
+    }
+    if !lists.default.is_empty() {
+        writeln!(
+            out,
+            "  any other name, after a failure: {}",
+            lists.default.join(", ")
+        )?;
+    }
+    if !routing.weights.is_empty() {
+        let shares: Vec<_> = routing
+            .weights
+            .iter()
+            .map(|(n, w)| format!("{n} {w}"))
+            .collect();
+        writeln!(
+            out,
+            "  one pool for each of its names: {}",
+            shares.join(", ")
+        )?;
+    }
+    if let Some(usd) = routing.cost_threshold {
+        writeln!(
+            out,
+            "  calls up to {usd} USD go to the cheapest deployment of any name"
+        )?;
+    }
+    if let Some(tokens) = routing.context_threshold {
+        writeln!(
+            out,
+            "  prompts over {tokens} tokens go to a long-context deployment of any name"
+        )?;
+    }
+    if routing.pre_call_checks {
+        writeln!(out, "  a prompt goes only where it fits")?;
+    }
+    Ok(())
 }
 
 /// A URL may carry a login; it is nobody's business here.

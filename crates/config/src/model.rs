@@ -74,11 +74,11 @@ pub struct ModelLimits {
     pub max_output_tokens: Option<u32>,
     /// `model_info.max_input_tokens`, else `metadata.max_tokens`: the context window.
     pub max_input_tokens: Option<u32>,
-    /// Requests a minute to this deployment. Not enforced yet.
+    /// Requests a minute to this deployment.
     pub rpm: Option<u64>,
-    /// Tokens a minute to this deployment. Not enforced yet.
+    /// Tokens a minute to this deployment.
     pub tpm: Option<u64>,
-    /// Calls in flight to this deployment. Not enforced yet.
+    /// Calls in flight to this deployment: its own, else `router_settings.default_max_parallel_requests`.
     pub max_parallel_requests: Option<u32>,
 }
 

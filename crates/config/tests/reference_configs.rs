@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use config::{Dialect, Loaded, Period, parse};
+use config::{Dialect, FailureKind, Loaded, Period, Strategy, parse};
 use schemas::NanoUsd;
 
 fn env(name: &str) -> Option<String> {
@@ -97,18 +97,18 @@ fn full_stack() {
         "litellm_settings.langfuse_public_key",
         "litellm_settings.langfuse_secret_key",
         "litellm_settings.success_callback",
-        "model_list[0].litellm_params.rpm",
-        "model_list[0].litellm_params.tpm",
-        "model_list[4]",
-        "model_list[5]",
-        "router_settings.allowed_fails",
-        "router_settings.cooldown_time",
-        "router_settings.fallbacks",
-        "router_settings.num_retries",
-        "router_settings.retry_after",
-        "router_settings.routing_strategy",
     ];
     assert_eq!(warned(&loaded), BTreeSet::from(expected));
+    let routing = &config.routing;
+    assert_eq!(routing.strategy, Strategy::LeastBusy);
+    assert_eq!(
+        (routing.retries.count, routing.retries.wait.as_secs()),
+        (Some(3), 5)
+    );
+    let cooldown = &routing.cooldown;
+    assert_eq!((cooldown.allowed_fails, cooldown.time.as_secs()), (2, 60));
+    assert_eq!(routing.fallbacks.general["gpt-4o"], ["claude-sonnet-4-6"]);
+    assert_eq!(routing.fallbacks.general["claude-sonnet-4-6"], ["gpt-4o"]);
 }
 
 #[test]
@@ -174,15 +174,35 @@ fn routing() {
             .iter()
             .all(|model| model.prices.is_empty())
     );
-    assert!(warned(&loaded).contains("router"));
-    assert!(warned(&loaded).contains("model_list[0].metadata.cost"));
+    assert_eq!(warned(&loaded), BTreeSet::new());
+    let routing = &loaded.config.routing;
+    assert_eq!(
+        (routing.strategy, routing.then),
+        (Strategy::Cost, Some(Strategy::Latency))
+    );
+    assert_eq!(routing.cost_threshold, Some(NanoUsd(10_000_000)));
+    assert_eq!(routing.context_threshold, Some(50_000));
+    let hints = &loaded.config.models[0].hints;
+    assert_eq!(hints.cost, Some(NanoUsd(30_000_000)));
+    assert_eq!(hints.latency.map(|hint| hint.as_millis()), Some(500));
+    assert_eq!(hints.capabilities, ["long-context", "reasoning"]);
 }
 
 #[test]
 fn fallback_config() {
     let loaded = load!("05-fallback-config.yaml");
     assert_eq!(loaded.config.models.len(), 3);
-    assert_eq!(warned(&loaded), BTreeSet::from(["fallback_config"]));
+    assert_eq!(warned(&loaded), BTreeSet::new());
+    let routing = &loaded.config.routing;
+    assert_eq!(
+        routing.fallbacks.general["gpt-4"],
+        ["claude-opus", "gpt-3.5-turbo"]
+    );
+    let own = &routing.names["gpt-4"];
+    assert_eq!(
+        (own.retries, own.wait.map(|wait| wait.as_secs())),
+        (Some(3), Some(2))
+    );
 }
 
 #[test]
@@ -246,7 +266,13 @@ fn weighted() {
             "gpt-4-eu openai gpt-4 https://api.openai-eu.com/v1 sk-of-OPENAI_EU_API_KEY None 600",
         ]
     );
-    assert_eq!(warned(&loaded), BTreeSet::from(["router"]));
+    assert_eq!(warned(&loaded), BTreeSet::new());
+    let routing = &loaded.config.routing;
+    assert_eq!(routing.strategy, Strategy::WeightedRoundRobin);
+    assert_eq!(
+        (routing.weights["gpt-4-us"], routing.weights["gpt-4-eu"]),
+        (0.6, 0.4)
+    );
 }
 
 #[test]
@@ -269,10 +295,7 @@ fn unified_access() {
     assert_eq!(url, "https://api.deepseek.com/chat/completions");
     assert_eq!(
         warned(&loaded),
-        BTreeSet::from([
-            "litellm_settings.drop_params",
-            "model_list[0].litellm_params.num_retries"
-        ])
+        BTreeSet::from(["litellm_settings.drop_params"])
     );
 }
 
@@ -284,7 +307,18 @@ fn fallback_chain() {
         "https://api.z.ai/api/paas/v4"
     );
     assert_eq!(loaded.config.models[2].provider, "zai");
-    assert_eq!(loaded.warnings.len(), 4);
+    assert_eq!(warned(&loaded), BTreeSet::new());
+    let routing = &loaded.config.routing;
+    assert_eq!(routing.fallbacks.default, ["claude-3.7-sonnet", "glm-4"]);
+    let on = [
+        FailureKind::Timeout,
+        FailureKind::RateLimit,
+        FailureKind::Server,
+        FailureKind::Connection,
+    ];
+    assert_eq!(routing.fallbacks.on.as_deref(), Some(&on[..]));
+    assert_eq!(routing.fallbacks.attempts_each, 1);
+    assert!(routing.pre_call_checks);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sections that files in the wild have and LiteLLM does not.
 
-use super::{DATABASE, FAILOVER, ROUTING, TEXTS, later, must, never, on};
+use super::{DATABASE, TEXTS, judged, must, never, on};
 use crate::kind::{Kind, Setting};
 
 const TYPES: &[&str] = &[
@@ -17,20 +17,44 @@ const TYPES: &[&str] = &[
 
 /// `router:`
 pub(super) const ROUTER: &[Setting] = &[
-    later("type", Kind::Word(TYPES), ROUTING),
-    later("routing_strategy", Kind::Word(TYPES), ROUTING),
-    later("cost_threshold", Kind::Number, ROUTING),
-    later("context_threshold", Kind::Positive, ROUTING),
-    later("weights", Kind::Map(&Kind::Number), ROUTING),
-    later("latency_threshold", Kind::Number, ROUTING),
+    judged(
+        "type",
+        Kind::Word(TYPES),
+        "how a deployment is chosen; decides among equals where routing_strategy says something else",
+    ),
+    judged(
+        "routing_strategy",
+        Kind::Word(TYPES),
+        "how a deployment is chosen",
+    ),
+    on(
+        "cost_threshold",
+        Kind::Number,
+        "USD up to which a call goes to the cheapest deployment of any name",
+    ),
+    on(
+        "context_threshold",
+        Kind::Positive,
+        "tokens from which a prompt goes to a long-context deployment of any name",
+    ),
+    on(
+        "weights",
+        Kind::Map(&Kind::Number),
+        "shares by model_name: the names form one pool",
+    ),
+    on(
+        "latency_threshold",
+        Kind::Number,
+        "milliseconds to the first token from which a deployment is chosen last",
+    ),
 ];
 
 /// `fallback_config[]`
 pub(super) const FALLBACK: &[Setting] = &[
     must("model_name", Kind::Text, "the name that fails"),
     must("fallback_to", TEXTS, "the names to try, in order"),
-    later("retry_attempts", Kind::Count, FAILOVER),
-    later("retry_delay", Kind::Number, FAILOVER),
+    on("retry_attempts", Kind::Count, "num_retries of that name"),
+    on("retry_delay", Kind::Number, "retry_after of that name"),
 ];
 
 /// `key_settings[]`

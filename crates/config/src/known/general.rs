@@ -1,8 +1,8 @@
 //! `general_settings`.
 
 use super::{
-    ALERTS, ANY_LIST, ANY_MAP, DATABASE, FAILOVER, HEALTH, PASS_THROUGH, SSO, TEXTS, UI, judged,
-    later, never, on,
+    ALERTS, ANY_LIST, ANY_MAP, DATABASE, HEALTH, PASS_THROUGH, SSO, TEXTS, UI, judged, later,
+    never, on,
 };
 use crate::kind::{Kind, Setting};
 
@@ -143,7 +143,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     later(
         "disable_retry_on_max_parallel_request_limit_error",
         Kind::Bool,
-        FAILOVER,
+        "a deployment without room is no failure: another one is asked",
     ),
     later(
         "token_rate_limit_type",

@@ -1,8 +1,8 @@
 //! `litellm_settings`.
 
 use super::{
-    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, FAILOVER, GUARDRAILS, PARAMETERS, TEXTS, UI, judged,
-    later, never, on,
+    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, GUARDRAILS, PARAMETERS, TEXTS, UI, judged, later, never,
+    on,
 };
 use crate::kind::{Kind, Setting};
 
@@ -120,22 +120,46 @@ pub(super) const SETTINGS: &[Setting] = &[
         PARAMETERS,
     ),
     later("enable_preview_features", Kind::Bool, PARAMETERS),
-    later("num_retries", Kind::Count, FAILOVER),
-    later("max_retries", Kind::Count, FAILOVER),
-    later("retry_after", Kind::Number, FAILOVER),
-    later("allowed_fails", Kind::Count, FAILOVER),
-    later("cooldown_time", Kind::Number, FAILOVER),
-    later("fallbacks", ANY_LIST, FAILOVER),
-    later("default_fallbacks", TEXTS, FAILOVER),
-    later("default_fallback_models", TEXTS, FAILOVER),
-    later("fallback_on", TEXTS, FAILOVER),
-    later("max_retries_per_fallback", Kind::Count, FAILOVER),
-    later("max_fallbacks", Kind::Count, FAILOVER),
-    later("context_window_fallbacks", ANY_LIST, FAILOVER),
-    later("content_policy_fallbacks", ANY_LIST, FAILOVER),
-    later("routing_strategy", Kind::Text, super::ROUTING),
-    later("model_group_alias_map", ANY_MAP, super::ROUTING),
-    later("model_alias_map", ANY_MAP, super::ROUTING),
+    on(
+        "num_retries",
+        Kind::Count,
+        "attempts after the first, where router_settings says nothing",
+    ),
+    on("max_retries", Kind::Count, "the same as num_retries"),
+    on("retry_after", Kind::Number, "as in router_settings"),
+    on("allowed_fails", Kind::Count, "as in router_settings"),
+    on("cooldown_time", Kind::Number, "as in router_settings"),
+    on("fallbacks", ANY_LIST, "as in router_settings"),
+    on("default_fallbacks", TEXTS, "as in router_settings"),
+    on("default_fallback_models", TEXTS, "as in router_settings"),
+    on("fallback_on", TEXTS, "as in router_settings"),
+    on(
+        "max_retries_per_fallback",
+        Kind::Count,
+        "as in router_settings",
+    ),
+    on("max_fallbacks", Kind::Count, "as in router_settings"),
+    on(
+        "context_window_fallbacks",
+        ANY_LIST,
+        "as in router_settings",
+    ),
+    on(
+        "content_policy_fallbacks",
+        ANY_LIST,
+        "as in router_settings",
+    ),
+    judged("routing_strategy", Kind::Text, "as in router_settings"),
+    on(
+        "model_group_alias_map",
+        ANY_MAP,
+        "names that answer for other names",
+    ),
+    on(
+        "model_alias_map",
+        ANY_MAP,
+        "names that answer for other names",
+    ),
     later("model_group_settings", ANY_MAP, super::ROUTING),
     later(
         "tag_budget_config",

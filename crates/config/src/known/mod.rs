@@ -71,8 +71,7 @@ const TEXTS: Kind = Kind::List(&Kind::Text);
 const ANY_LIST: Kind = Kind::List(&Kind::Any);
 const ANY_MAP: Kind = Kind::Map(&Kind::Any);
 
-const ROUTING: &str = "choosing among several deployments does not take effect yet; the first one of a name is called";
-const FAILOVER: &str = "retrying and failing over do not take effect yet; the client is told what the provider answered";
+const ROUTING: &str = "this way of choosing a deployment does not take effect yet";
 const HEALTH: &str = "health checks of deployments do not take effect yet";
 const CALLBACK: &str =
     "callbacks do not take effect yet; usage is in the event log, ClickHouse and /metrics";
@@ -95,7 +94,7 @@ pub(crate) const TOP: &[Setting] = &[
     on(
         "router_settings",
         Kind::Section(&[router::SETTINGS]),
-        "time-outs; routing and failing over later",
+        "time-outs, routing, failing over",
     ),
     on(
         "litellm_settings",
@@ -127,11 +126,15 @@ pub(crate) const TOP: &[Setting] = &[
         Kind::List(&Kind::Section(&[extra::USER_API_KEY])),
         "virtual keys with their limits",
     ),
-    later("router", Kind::Section(&[extra::ROUTER]), ROUTING),
-    later(
+    on(
+        "router",
+        Kind::Section(&[extra::ROUTER]),
+        "how deployments are chosen, by names that LiteLLM does not have",
+    ),
+    on(
         "fallback_config",
         Kind::List(&Kind::Section(&[extra::FALLBACK])),
-        FAILOVER,
+        "names to try after a name has failed",
     ),
     never(
         "database",

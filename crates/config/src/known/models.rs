@@ -1,12 +1,11 @@
 //! `model_list[]`.
 
-use super::{
-    ANY_LIST, ANY_MAP, FAILOVER, HEALTH, PARAMETERS, ROUTING, TEXTS, later, must, never, on,
-};
+use super::{ANY_LIST, ANY_MAP, HEALTH, PARAMETERS, ROUTING, TEXTS, later, must, never, on};
 use crate::kind::{Kind, Setting};
 
 const LIMIT: &str =
-    "limits of a single deployment do not take effect yet; keys, teams and the whole have theirs";
+    "this limit of a deployment does not take effect yet; rpm, tpm and max_parallel_requests do";
+const RETRY: &str = "give it in router_settings, for all deployments";
 const AWS: &str = "AWS's own dialect and signatures do not take effect yet";
 const VERTEX: &str = "Vertex AI's own dialect does not take effect yet";
 const ENTRA: &str = "Azure's directory sign-in does not take effect yet; use api_key";
@@ -37,8 +36,8 @@ pub(super) const ENTRY: &[Setting] = &[
         "hints for routing",
     ),
     later("model_id", Kind::Text, "has no effect; give model_info.id"),
-    later("tpm", Kind::Positive, LIMIT),
-    later("rpm", Kind::Positive, LIMIT),
+    on("tpm", Kind::Positive, "tokens a minute to the deployment"),
+    on("rpm", Kind::Positive, "requests a minute to the deployment"),
 ];
 
 pub(super) const PARAMS: &[Setting] = &[
@@ -91,28 +90,44 @@ pub(super) const PARAMS: &[Setting] = &[
         Kind::Map(&Kind::Secret),
         "the same as extra_headers",
     ),
-    later("rpm", Kind::Positive, LIMIT),
-    later("tpm", Kind::Positive, LIMIT),
+    on("rpm", Kind::Positive, "requests a minute to the deployment"),
+    on("tpm", Kind::Positive, "tokens a minute to the deployment"),
     later("itpm", Kind::Positive, LIMIT),
     later("otpm", Kind::Positive, LIMIT),
-    later("max_parallel_requests", Kind::Positive, LIMIT),
+    on(
+        "max_parallel_requests",
+        Kind::Positive,
+        "calls in flight to the deployment",
+    ),
     later("max_budget", Kind::Usd, LIMIT),
     later("budget_duration", Kind::Window, LIMIT),
     later("default_api_key_tpm_limit", Kind::Positive, LIMIT),
     later("default_api_key_rpm_limit", Kind::Positive, LIMIT),
-    later("weight", Kind::Number, ROUTING),
-    later("order", Kind::Count, ROUTING),
-    later("tags", TEXTS, ROUTING),
+    on(
+        "weight",
+        Kind::Number,
+        "share of calls among the deployments of a name",
+    ),
+    on("order", Kind::Count, "lower ones are chosen first"),
+    on("tags", TEXTS, "see enable_tag_filtering"),
     later("tag_regex", TEXTS, ROUTING),
-    later("region_name", Kind::Text, ROUTING),
+    on("region_name", Kind::Text, "see x-tollgate-region"),
     later("allowed_model_region", Kind::Text, ROUTING),
     later("provider_affinity_header", Kind::Text, ROUTING),
-    later("max_retries", Kind::Count, FAILOVER),
-    later("num_retries", Kind::Count, FAILOVER),
-    later("retry_policy", Kind::Map(&Kind::Count), FAILOVER),
-    later("cooldown_time", Kind::Number, FAILOVER),
-    later("fallbacks", ANY_LIST, FAILOVER),
-    later("context_window_fallback_dict", ANY_MAP, FAILOVER),
+    on("max_retries", Kind::Count, "the same as num_retries"),
+    on(
+        "num_retries",
+        Kind::Count,
+        "attempts after one at this deployment",
+    ),
+    later("retry_policy", Kind::Map(&Kind::Count), RETRY),
+    on(
+        "cooldown_time",
+        Kind::Number,
+        "seconds that it is left alone when it fails",
+    ),
+    later("fallbacks", ANY_LIST, RETRY),
+    later("context_window_fallback_dict", ANY_MAP, RETRY),
     later("temperature", Kind::Number, DEFAULTS),
     later("top_p", Kind::Ratio, DEFAULTS),
     later("top_k", Kind::Count, DEFAULTS),
@@ -424,10 +439,18 @@ pub(super) const INFO: &[Setting] = &[
         Kind::Text,
         "the kind of a model does not steer requests yet",
     ),
-    later("supports_*", Kind::Any, CAPABILITY),
+    on(
+        "supports_*",
+        Kind::Any,
+        "calls that need what is false here go elsewhere",
+    ),
     later("supported_*", Kind::Any, CAPABILITY),
     later("output_vector_size", Kind::Positive, CAPABILITY),
-    later("capabilities", TEXTS, CAPABILITY),
+    on(
+        "capabilities",
+        TEXTS,
+        "what it can do, for capability-based routing",
+    ),
     later("deprecation_date", Kind::Text, CAPABILITY),
     later(
         "litellm_provider",
@@ -441,9 +464,9 @@ pub(super) const INFO: &[Setting] = &[
     later("blocked", Kind::Bool, ACCESS),
     later("discoverable", Kind::Bool, ACCESS),
     later("tier", Kind::Text, ROUTING),
-    later("tpm", Kind::Positive, LIMIT),
-    later("rpm", Kind::Positive, LIMIT),
-    later("region_name", Kind::Text, ROUTING),
+    on("tpm", Kind::Positive, "tokens a minute to the deployment"),
+    on("rpm", Kind::Positive, "requests a minute to the deployment"),
+    on("region_name", Kind::Text, "see x-tollgate-region"),
     later("enable_tag_filtering", Kind::Bool, ROUTING),
     later("allow_fail_open", Kind::Bool, ROUTING),
     later("internal_router_model", Kind::Bool, ROUTING),
@@ -465,18 +488,26 @@ pub(super) const INFO: &[Setting] = &[
 ];
 
 const METADATA: &[Setting] = &[
-    later(
+    on(
         "cost",
         Kind::Number,
-        "a hint for routing in USD per 1,000 tokens, not a price; does not take effect yet",
+        "a hint for routing in USD per 1,000 tokens, where no price is known; never billed",
     ),
-    later("latency", Kind::Number, ROUTING),
+    on(
+        "latency",
+        Kind::Number,
+        "milliseconds to the first token, until it is measured",
+    ),
     on(
         "max_tokens",
         Kind::Positive,
         "the context window, unless model_info.max_input_tokens is there",
     ),
-    later("capabilities", TEXTS, CAPABILITY),
-    later("priority", Kind::Any, ROUTING),
-    later("region", Kind::Text, ROUTING),
+    on(
+        "capabilities",
+        TEXTS,
+        "what it can do, for capability-based routing",
+    ),
+    on("priority", Kind::Any, "lower ones are chosen first"),
+    on("region", Kind::Text, "see x-tollgate-region"),
 ];

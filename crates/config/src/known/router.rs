@@ -1,7 +1,7 @@
 //! `router_settings`.
 
 use super::{
-    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, FAILOVER, GUARDRAILS, ROUTING, TEXTS, later, never, on,
+    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, GUARDRAILS, ROUTING, TEXTS, judged, later, never, on,
 };
 use crate::kind::{Kind, Setting};
 
@@ -21,7 +21,13 @@ const STRATEGIES: &[&str] = &[
     "auto",
 ];
 
-/// Time-outs of single calls take effect; all that needs several deployments or attempts does later.
+const AFFINITY: &str =
+    "sessions are kept at deployments for all names or for none: optional_pre_call_checks";
+const QUEUE: &str = "calls do not wait in a queue: where there is no room they are refused";
+const BUDGETS: &str =
+    "budgets of providers and names do not take effect yet; keys, teams and the whole have theirs";
+
+/// How calls find a deployment, and what follows a failure.
 pub(super) const SETTINGS: &[Setting] = &[
     on(
         "timeout",
@@ -33,43 +39,155 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Seconds,
         "the same for streamed calls",
     ),
-    later("routing_strategy", Kind::Word(STRATEGIES), ROUTING),
-    later("routing_strategy_args", ANY_MAP, ROUTING),
+    judged(
+        "routing_strategy",
+        Kind::Word(STRATEGIES),
+        "how one of several deployments is chosen; default simple-shuffle",
+    ),
+    later(
+        "routing_strategy_args",
+        ANY_MAP,
+        "strategies have no parameters here",
+    ),
     later("routing_groups", ANY_LIST, ROUTING),
-    later("model_group_alias", ANY_MAP, ROUTING),
-    later("weights", Kind::Any, ROUTING),
-    later("enable_tag_filtering", Kind::Bool, ROUTING),
-    later("tag_filtering_match_any", Kind::Bool, ROUTING),
+    on(
+        "model_group_alias",
+        ANY_MAP,
+        "names that answer for other names",
+    ),
+    on(
+        "weights",
+        Kind::Map(&Kind::Number),
+        "shares by model_name: the names form one pool",
+    ),
+    on(
+        "enable_tag_filtering",
+        Kind::Bool,
+        "only deployments with a tag of the request",
+    ),
+    on(
+        "tag_filtering_match_any",
+        Kind::Bool,
+        "one common tag is enough; default true",
+    ),
     later("tag_routing_prefix", Kind::Text, ROUTING),
-    later("enable_pre_call_checks", Kind::Bool, ROUTING),
-    later("enable_pre_call_check", Kind::Bool, ROUTING),
-    later("optional_pre_call_checks", TEXTS, ROUTING),
-    later("deployment_affinity_ttl_seconds", Kind::Positive, ROUTING),
-    later("model_group_affinity_config", ANY_MAP, ROUTING),
-    later("default_priority", Kind::Count, ROUTING),
-    later("polling_interval", Kind::Number, ROUTING),
-    later("default_max_parallel_requests", Kind::Positive, ROUTING),
-    later("provider_budget_config", ANY_MAP, ROUTING),
-    later("model_group_budget_config", ANY_MAP, ROUTING),
-    later("cost_threshold", Kind::Number, ROUTING),
-    later("context_threshold", Kind::Positive, ROUTING),
-    later("num_retries", Kind::Count, FAILOVER),
-    later("max_retries", Kind::Count, FAILOVER),
-    later("retry_after", Kind::Number, FAILOVER),
-    later("retry_policy", Kind::Map(&Kind::Count), FAILOVER),
-    later("model_group_retry_policy", ANY_MAP, FAILOVER),
-    later("allowed_fails", Kind::Count, FAILOVER),
-    later("allowed_fails_policy", Kind::Map(&Kind::Count), FAILOVER),
-    later("cooldown_time", Kind::Number, FAILOVER),
-    later("disable_cooldowns", Kind::Bool, FAILOVER),
-    later("fallbacks", ANY_LIST, FAILOVER),
-    later("default_fallbacks", TEXTS, FAILOVER),
-    later("default_fallback_models", TEXTS, FAILOVER),
-    later("fallback_on", TEXTS, FAILOVER),
-    later("max_retries_per_fallback", Kind::Count, FAILOVER),
-    later("max_fallbacks", Kind::Count, FAILOVER),
-    later("context_window_fallbacks", ANY_LIST, FAILOVER),
-    later("content_policy_fallbacks", ANY_LIST, FAILOVER),
+    on(
+        "enable_pre_call_checks",
+        Kind::Bool,
+        "a prompt goes only where it fits; counted by the model's tokenizer",
+    ),
+    on(
+        "enable_pre_call_check",
+        Kind::Bool,
+        "the same as enable_pre_call_checks",
+    ),
+    judged(
+        "optional_pre_call_checks",
+        TEXTS,
+        "prompt_caching, session_affinity and deployment_affinity keep a session at one deployment",
+    ),
+    later(
+        "deployment_affinity_ttl_seconds",
+        Kind::Positive,
+        "a session keeps its deployment as long as that is healthy",
+    ),
+    later("model_group_affinity_config", ANY_MAP, AFFINITY),
+    later("default_priority", Kind::Count, QUEUE),
+    later("polling_interval", Kind::Number, QUEUE),
+    on(
+        "default_max_parallel_requests",
+        Kind::Positive,
+        "calls in flight to a deployment that says nothing itself",
+    ),
+    later("provider_budget_config", ANY_MAP, BUDGETS),
+    later("model_group_budget_config", ANY_MAP, BUDGETS),
+    on(
+        "cost_threshold",
+        Kind::Number,
+        "USD up to which a call goes to the cheapest deployment of any name",
+    ),
+    on(
+        "context_threshold",
+        Kind::Positive,
+        "tokens from which a prompt goes to a long-context deployment of any name",
+    ),
+    on(
+        "num_retries",
+        Kind::Count,
+        "attempts after the first; unset: two, at other deployments only",
+    ),
+    on("max_retries", Kind::Count, "the same as num_retries"),
+    on(
+        "retry_after",
+        Kind::Number,
+        "the least seconds before the same deployment is asked again",
+    ),
+    on(
+        "retry_policy",
+        Kind::Map(&Kind::Count),
+        "retries by kind of failure",
+    ),
+    on("model_group_retry_policy", ANY_MAP, "the same by name"),
+    on(
+        "allowed_fails",
+        Kind::Count,
+        "failures within a minute before a cooldown; default 3",
+    ),
+    on(
+        "allowed_fails_policy",
+        Kind::Map(&Kind::Count),
+        "the same by kind of failure",
+    ),
+    on(
+        "cooldown_time",
+        Kind::Number,
+        "seconds that a failing deployment is left alone; default 5",
+    ),
+    on(
+        "disable_cooldowns",
+        Kind::Bool,
+        "failing deployments are asked all the same",
+    ),
+    on(
+        "fallbacks",
+        ANY_LIST,
+        "names to try after a name has failed",
+    ),
+    on(
+        "default_fallbacks",
+        TEXTS,
+        "for names without a list of their own",
+    ),
+    on(
+        "default_fallback_models",
+        TEXTS,
+        "the same as default_fallbacks",
+    ),
+    on(
+        "fallback_on",
+        TEXTS,
+        "the failures after which fallbacks are tried",
+    ),
+    on(
+        "max_retries_per_fallback",
+        Kind::Count,
+        "attempts at each name of a list; default 1",
+    ),
+    on(
+        "max_fallbacks",
+        Kind::Count,
+        "names of a list that are tried; default 5",
+    ),
+    on(
+        "context_window_fallbacks",
+        ANY_LIST,
+        "names for prompts that are too long",
+    ),
+    on(
+        "content_policy_fallbacks",
+        ANY_LIST,
+        "names for what a provider's policy refuses",
+    ),
     later(
         "ignore_invalid_deployments",
         Kind::Bool,

@@ -15,10 +15,13 @@ use crate::{AuthScheme, DecimalText, Hints, Secret};
 /// Every entry of `model_list` that can be called.
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
     let defaults = default_timeouts(root, timeouts);
+    let parallel = root
+        .get("router_settings.default_max_parallel_requests")
+        .count_u32();
     let mut models: Vec<ModelEntry> = Vec::new();
     let mut ids: HashMap<String, String> = HashMap::new();
     for item in root.at("model_list").items() {
-        let Some(mut entry) = entry(&item, defaults) else {
+        let Some(mut entry) = entry(&item, defaults, parallel) else {
             continue;
         };
         let id = item.get("model_info.id");
@@ -32,12 +35,6 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
             entry.deployment_id = format!("{}-{}", entry.deployment_id, nth.unwrap_or_default());
         }
         ids.insert(entry.deployment_id.clone(), item.path.clone());
-        if models
-            .iter()
-            .any(|other| other.model_name == entry.model_name)
-        {
-            item.warn("another deployment of a name above; choosing among several does not take effect yet, the first is called");
-        }
         models.push(entry);
     }
     models
@@ -57,7 +54,11 @@ pub(super) fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTim
     }
 }
 
-fn entry(item: &View<'_>, defaults: ModelTimeouts) -> Option<ModelEntry> {
+fn entry(
+    item: &View<'_>,
+    defaults: ModelTimeouts,
+    default_parallel: Option<u32>,
+) -> Option<ModelEntry> {
     let model_name = item.at("model_name").text()?;
     let params = item.at("litellm_params");
     let info = item.at("model_info");
@@ -123,7 +124,7 @@ fn entry(item: &View<'_>, defaults: ModelTimeouts) -> Option<ModelEntry> {
         organization: params.at("organization").text(),
         headers: headers(&params),
         prices: prices(&params, &info),
-        limits: limits(item),
+        limits: limits(item, default_parallel),
         timeouts,
         hints: super::routing::hints(item),
         line: item.line,
@@ -262,8 +263,13 @@ fn prices(params: &View<'_>, info: &View<'_>) -> Vec<(String, DecimalText)> {
     prices
 }
 
-fn limits(item: &View<'_>) -> ModelLimits {
+fn limits(item: &View<'_>, default_parallel: Option<u32>) -> ModelLimits {
     let (params, info) = (item.at("litellm_params"), item.at("model_info"));
+    let minute = |name: &str| {
+        [&params, &info, item]
+            .into_iter()
+            .find_map(|at| at.at(name).count())
+    };
     let output = [
         info.at("max_output_tokens"),
         info.at("max_tokens"),
@@ -274,9 +280,12 @@ fn limits(item: &View<'_>) -> ModelLimits {
     ModelLimits {
         max_output_tokens: output.iter().find_map(View::count_u32),
         max_input_tokens: input.iter().find_map(View::count_u32),
-        rpm: params.at("rpm").count(),
-        tpm: params.at("tpm").count(),
-        max_parallel_requests: params.at("max_parallel_requests").count_u32(),
+        rpm: minute("rpm"),
+        tpm: minute("tpm"),
+        max_parallel_requests: params
+            .at("max_parallel_requests")
+            .count_u32()
+            .or(default_parallel),
     }
 }
 

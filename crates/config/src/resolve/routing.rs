@@ -19,7 +19,15 @@ pub(super) fn routing(root: &View<'_>, config: &Config) -> Routing {
     let timeouts = models::default_timeouts(root, &config.timeouts);
     (routing.deadline, routing.deadline_stream) = (timeouts.total, timeouts.total_stream);
 
-    for (alias, view) in router.at("model_group_alias").entries() {
+    let aliases = ["model_group_alias_map", "model_alias_map"]
+        .into_iter()
+        .flat_map(|name| root.at("litellm_settings").at(name).entries());
+    for (alias, view) in router
+        .at("model_group_alias")
+        .entries()
+        .into_iter()
+        .chain(aliases)
+    {
         // LiteLLM also takes `{model: …, hidden: …}`.
         let target = if view.is_mapping() {
             view.at("model").text()

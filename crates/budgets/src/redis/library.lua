@@ -101,22 +101,29 @@ local function up_to(a, b) return #a < #b or (#a == #b and a <= b) end
 
 local function base_of(keys) return string.sub(keys[1], 1, -6) end
 
--- A step is a transaction in the append-only file, but Redis 7 may cut the file within one, and do the
--- first half of it at the restart after the next. So each step counts its begin and its end: where the two
--- differ, something was done by halves, and the state is worth nothing.
-local steps, stepping = '', false
+-- A step is a transaction in the append-only file, but Redis 7 may cut the file within one (its EXEC too),
+-- go on behind the cut, and at the restart after that do the cut one as well: by halves, or whole and long
+-- undone. So each step is counted where it begins, and says where it ends how many there have been: when
+-- the file is read and the two differ, a step was done that never happened, and the state is worth nothing.
+local steps, count = '', nil
+-- Whether that is so, by the key of the counts: found out once in each life of the server.
+local broken = {}
 
-local function write(...)
-  if not stepping then
-    stepping = true
-    redis.call('HINCRBY', steps, 'begun', 1)
+local function is_whole(key)
+  if broken[key] == nil then
+    local counts = redis.call('HMGET', key, 'begun', 'ended')
+    broken[key] = counts[1] ~= counts[2]
   end
-  return redis.call(...)
+  return not broken[key]
 end
 
-local function is_whole(keys)
-  local counts = redis.call('HMGET', base_of(keys) .. 'steps', 'begun', 'ended')
-  return counts[1] == counts[2]
+local function write(...)
+  if not count then
+    -- Before the counts are touched.
+    is_whole(steps)
+    count = redis.call('HINCRBY', steps, 'begun', 1)
+  end
+  return redis.call(...)
 end
 
 -- State that is being thrown away, by its key: until it is restored nothing is done to it.
@@ -139,7 +146,7 @@ local function state_of(keys)
   if not phase then return ABSENT, '' end
   local seen = alive[keys[1]] == generation
   if phase == 'rebuilding' then return seen and REBUILDING or ABSENT, generation end
-  if not seen then return is_whole(keys) and RESTARTED or ABSENT, generation end
+  if not seen then return is_whole(base_of(keys) .. 'steps') and RESTARTED or ABSENT, generation end
   return phase == 'open' and OPEN or RESTORING, generation
 end
 
@@ -635,7 +642,7 @@ end
 local function begin(keys, args)
   local base, token, now = base_of(keys), args[1], server_time()
   local phase, holder = state_of(keys)
-  local whole = is_whole(keys)
+  local whole = is_whole(base .. 'steps')
   if args[3] == '0' then
     if phase > REBUILDING then return {APPLIED} end
     local lasts = tonumber(redis.call('HGET', keys[1], 'until') or 0)
@@ -687,7 +694,12 @@ local function restore_end(keys, args)
   for at = 4, 3 + 2 * marks, 2 do write('HSET', base .. 'marks', args[at], args[at + 1]) end
   for at = 4 + 2 * marks, #args, 2 do write('HSET', base .. 'next', args[at], args[at + 1]) end
   write('HDEL', keys[1], 'until')
-  wiping[keys[1]] = nil
+  if wiping[keys[1]] then
+    -- Nothing of what was done by halves is left.
+    redis.call('DEL', steps)
+    count = redis.call('HINCRBY', steps, 'begun', 1)
+    broken[steps], wiping[keys[1]] = false, nil
+  end
   new_generation(keys, args[2])
   return {APPLIED}
 end
@@ -723,11 +735,12 @@ local function caught_up(keys, args)
     new_generation(keys, generation)
     expect(base, args[lease_at], args, lease_at + 1)
   end
-  if all == 0 then
-    write('SADD', base .. 'caught', 'all')
-  else
-    for at = 5, 4 + mine do write('SADD', base .. 'caught', args[at]) end
+  local function catch(partition)
+    local known = redis.call('SISMEMBER', base .. 'caught', partition) == 1
+    if not known then write('SADD', base .. 'caught', partition) end
   end
+  if all == 0 then catch('all') end
+  for at = 5, 4 + mine do catch(args[at]) end
   local caught = redis.call('SISMEMBER', base .. 'caught', 'all') == 1
     or (all > 0 and redis.call('SCARD', base .. 'caught') >= all)
   local since = tonumber(redis.call('HGET', keys[1], 'since'))
@@ -862,9 +875,9 @@ end
 local function step(callback, nothing)
   return function(keys, args)
     if nothing and wiping[keys[1]] then return nothing end
-    steps, stepping = base_of(keys) .. 'steps', false
+    steps, count = base_of(keys) .. 'steps', nil
     local answer = callback(keys, args)
-    if stepping then redis.call('HINCRBY', steps, 'ended', 1) end
+    if count and not broken[steps] then redis.call('HSET', steps, 'ended', count) end
     return answer
   end
 end

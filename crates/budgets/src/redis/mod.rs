@@ -503,10 +503,6 @@ impl Shared {
                 break;
             }
         }
-        // Last: until here another restart finds that the state is worth nothing.
-        let mut unlink = ::redis::cmd("UNLINK");
-        unlink.arg(&kept[2]);
-        self.link.call(&unlink, BULK).await?;
         Ok(())
     }
 

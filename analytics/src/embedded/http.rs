@@ -194,6 +194,15 @@ pub async fn handle(State(front): State<Arc<Front>>, request: Request) -> Respon
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = match path {
         "/ping" | "/replicas_status" if get => plain(StatusCode::OK, "Ok.\n"),
+        // As the other roles: it answers, so its engine is there.
+        "/health/liveliness" | "/health/liveness" | "/health/readiness" if get => {
+            plain(StatusCode::OK, "Ok.\n")
+        }
+        "/metrics" if get => plain(
+            StatusCode::OK,
+            "# HELP tollgate_clickhouse_up 1 while the engine answers.\n\
+             # TYPE tollgate_clickhouse_up gauge\ntollgate_clickhouse_up 1\n",
+        ),
         "/" if get && request.uri().query().is_none_or(str::is_empty) => {
             plain(StatusCode::OK, "Ok.\n")
         }

@@ -115,7 +115,14 @@ pub fn cache(flags: &RoleFlags) -> Result<()> {
 
 /// The embedded engine, as the child of `up` or on its own.
 pub fn clickhouse(flags: &RoleFlags) -> Result<()> {
-    let settings = settings::load(flags)?;
+    let mut settings = settings::load(flags)?;
+    // On its own it has one port, and its name is that of every role.
+    if let (Some(port), None) = (flags.port, flags.clickhouse_port) {
+        settings.clickhouse.set_port(port);
+    }
+    if let Some(host) = flags.host {
+        settings.clickhouse.set_ip(host);
+    }
     block_on(tables::serve(&settings))
 }
 

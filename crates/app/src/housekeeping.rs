@@ -130,11 +130,12 @@ impl Heart {
             blocks: Vec::new(),
         };
         // A journal that cannot take a heartbeat refuses calls too, and says so there.
-        if gateway
+        let appended = gateway
             .journal
-            .append(Topic::Audit, Partition(0), &event.body())
-            .is_ok()
-        {
+            .append(Topic::Audit, Partition(0), &event.body());
+        if let Ok(appended) = appended {
+            // Consumers see what is durable, and no call may come that waits for it.
+            gateway.journal.sync_soon(appended.position);
             self.last = last;
         }
     }

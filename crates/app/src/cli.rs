@@ -30,6 +30,9 @@ pub enum Command {
     Sql(SqlFlags),
     /// What was spent, by whom or on what.
     Spend(SpendFlags),
+    /// Whether nothing is lost, nothing counted twice, and every sum the same everywhere. Ends with an
+    /// error when one event or one nano-dollar is off.
+    Audit(AuditFlags),
     /// The price catalog.
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -42,7 +45,7 @@ pub enum Command {
 }
 
 /// Flags of every role; each wins over the file.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct RoleFlags {
     /// The configuration file, in LiteLLM's shape. Without one: the demo model, and every provider
     /// whose API key stands in the environment.
@@ -85,6 +88,19 @@ pub struct CatalogFlags {
     /// The data directory of a stopped gateway. Default: that of the configuration, else .tollgate.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditFlags {
+    /// The configuration of the gateway: it tells where Kafka, Redis and ClickHouse are.
+    #[arg(long, short)]
+    pub config: Option<PathBuf>,
+    /// The data directory of the running gateway. Default: as of the configuration.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// How long the lanes get to bring what was there when the audit began, seconds.
+    #[arg(long, default_value_t = 30)]
+    pub wait: u64,
 }
 
 #[derive(Debug, Args)]

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Clickhouse(flags) => roles::clickhouse(&flags),
         Command::Sql(flags) => commands::sql::run(&flags),
         Command::Spend(flags) => commands::spend::run(&flags),
+        Command::Audit(flags) => commands::audit::run(&flags),
         Command::Prices(command) => commands::prices::run(&command),
         Command::Topics(command) => commands::topics::run(&command),
         Command::Config(command) => commands::config::run(&command),

@@ -49,6 +49,22 @@ pub fn load(flags: &RoleFlags) -> Result<Settings> {
     })
 }
 
+/// What a command needs to find a gateway: its configuration, or only its data directory.
+pub fn of_command(config: Option<&Path>, data_dir: Option<&Path>) -> Result<Settings> {
+    let flags = RoleFlags {
+        config: config.map(Path::to_owned),
+        data_dir: data_dir.map(Path::to_owned),
+        ..RoleFlags::default()
+    };
+    let Loaded { config, .. } = read_config(&flags)?;
+    Ok(Settings {
+        data_dir: self::data_dir(&flags, &config),
+        listen: SocketAddr::from(([127, 0, 0, 1], config.server.port)),
+        clickhouse: SocketAddr::from(([127, 0, 0, 1], config.clickhouse.port)),
+        config,
+    })
+}
+
 fn read_config(flags: &RoleFlags) -> Result<Loaded> {
     let Some(path) = &flags.config else {
         let variable = |name: &str| env::var(name).ok();

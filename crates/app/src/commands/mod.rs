@@ -1,5 +1,6 @@
 //! What can be asked of a gateway from the command line, a file each.
 
+pub mod audit;
 pub mod config;
 pub mod prices;
 pub mod spend;

@@ -56,6 +56,14 @@ pub async fn start(settings: &Settings) -> Result<Tables> {
     Ok(tables)
 }
 
+/// The engine that runs over a data directory, as the owner of its tables.
+pub fn owner(url: &str, data_dir: &Path) -> Result<Store> {
+    let path = data_dir.join(WRITER);
+    let password = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Store::connect(url, "tollgate", password.trim()))
+}
+
 /// A server of the operator's own.
 pub fn server(clickhouse: &config::ClickHouse) -> Result<Store> {
     let url = clickhouse

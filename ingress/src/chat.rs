@@ -158,6 +158,7 @@ async fn run(
         caller: &caller,
         wishes: std::mem::replace(&mut sent.wishes, Ok(Wishes::default()))?,
         tags: &tags,
+        started,
         timeout,
     };
     let mut plan = Plan::new(gateway, &models, asked, came).await;
@@ -351,8 +352,8 @@ impl Exchange {
         let deployment = &self.served.deployment;
         let gateway = &self.worker.gateway;
         deployment.metrics.requests.fetch_add(1, Relaxed);
-        self.going = Some(deployment.state.begin(gateway.moment()));
         self.dispatched = Instant::now();
+        self.going = Some(deployment.state.begin(gateway.moment_of(self.dispatched)));
         if self.call.usage().attempt_no == 1 {
             let overhead = self.dispatched - self.call.started();
             gateway.metrics.overhead.observe(overhead);
@@ -370,7 +371,13 @@ impl Exchange {
             Some(target) => {
                 self.worker
                     .upstream
-                    .call(&target, deployment, body, deadline.into())
+                    .call(
+                        &target,
+                        deployment,
+                        body,
+                        self.dispatched.into(),
+                        deadline.into(),
+                    )
                     .await
             }
         }
@@ -478,7 +485,9 @@ impl Exchange {
             prompt: natural(tokens.0),
             tokens: natural(tokens.1),
         };
-        deployment.state.succeeded(took, gateway.moment());
+        deployment
+            .state
+            .succeeded(took, gateway.moment_of(answered));
         self.going = None;
         if let Some(mut room) = self.room.take() {
             room.tokens = took.prompt.saturating_add(took.tokens);

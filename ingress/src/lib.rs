@@ -152,7 +152,13 @@ impl Gateway {
     /// The clock of routing: it never goes back.
     #[must_use]
     pub fn moment(&self) -> routing::Moment {
-        let micros = self.epoch.elapsed().as_micros();
+        self.moment_of(Instant::now())
+    }
+
+    /// An instant that was read already, by the clock of routing.
+    #[must_use]
+    pub fn moment_of(&self, at: Instant) -> routing::Moment {
+        let micros = at.saturating_duration_since(self.epoch).as_micros();
         routing::Moment(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 

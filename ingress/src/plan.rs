@@ -3,7 +3,7 @@
 //! Where the file says nothing that depends on requests, nothing is looked at in one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use metering::{Bounds, Price, PriceKey, worst_case_within};
@@ -39,6 +39,7 @@ pub struct Came<'a> {
     pub wishes: Wishes,
     /// Of the headers; the request has its own.
     pub tags: &'a [Text],
+    pub started: Instant,
     /// The whole of it ends within this.
     pub timeout: Duration,
 }
@@ -91,7 +92,7 @@ impl Plan {
             retries: came.wishes.retries.or(came.request.num_retries),
             fallbacks: came.request.fallbacks.clone(),
         };
-        let deadline = gateway.moment().plus(came.timeout);
+        let deadline = gateway.moment_of(came.started).plus(came.timeout);
         let facts = if models.is_plain() && came.wishes.region.is_none() {
             None
         } else {

@@ -6,7 +6,7 @@
 mod open;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use budgets::{Granted, Reserve, Scope, ScopeKind};
 use journal::Position;
@@ -226,10 +226,11 @@ impl Call {
         }
     }
 
-    /// The answer has begun.
-    pub fn first_byte(&mut self) {
+    /// The answer has begun, at `at`.
+    pub fn first_byte(&mut self, at: Instant) {
         if self.usage.first_byte_us.is_none() {
-            self.usage.first_byte_us = Some(micros(self.started));
+            let after = at.saturating_duration_since(self.started);
+            self.usage.first_byte_us = Some(whole_micros(after));
         }
     }
 
@@ -427,14 +428,13 @@ impl Call {
 
     /// Tells the budgets. Answers the spend per scope, this call included.
     pub async fn finish(&self, closed: Closed) -> Vec<NanoUsd> {
-        let now = clock::now();
         self.gateway
             .budgets
             .finish(
                 self.usage.request_id,
                 closed.amount,
                 closed.tokens,
-                now,
+                self.usage.event_time,
                 Some(closed.event),
             )
             .await
@@ -571,7 +571,11 @@ fn partition(admitted: &Admitted, partitions: u16) -> Partition {
 }
 
 fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    whole_micros(since.elapsed())
+}
+
+fn whole_micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The later of a call's deadline and the time that its billing may take.

@@ -74,7 +74,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
         }
     };
     let answered = Instant::now();
-    exchange.call.first_byte();
+    exchange.call.first_byte(answered);
     let kind = answer.fields.get("content-type").cloned();
     let json = kind
         .as_ref()

@@ -40,8 +40,8 @@ const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// Begins to relay.
 pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Reply {
-    exchange.call.first_byte();
     let answered = Instant::now();
+    exchange.call.first_byte(answered);
     let scanner = Scanner::new(
         exchange.endpoint,
         &exchange.call.usage().model_requested,

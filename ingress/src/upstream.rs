@@ -117,7 +117,7 @@ impl Upstream {
         self.first_byte.map(|limit| (dispatched + limit).into())
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request, at `now`, and waits for the head of its answer.
     ///
     /// # Errors
     /// No connection, no answer in time, or something that is not HTTP.
@@ -126,16 +126,16 @@ impl Upstream {
         target: &Target,
         deployment: &Deployment,
         body: Bytes,
+        now: Instant,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let now = Instant::now();
         let (until, stage) = match self.first_byte {
             Some(limit) if now + limit < deadline => (now + limit, Stage::FirstByte),
             _ => (deadline, Stage::Total),
         };
         let answer = async {
             match &deployment.peer {
-                Some(peer) if !peer.indirect => self.direct(peer, target, body).await,
+                Some(peer) if !peer.indirect => self.direct(peer, target, body, now).await,
                 // Rare enough, or encrypted: a box more is not seen, and its room is saved elsewhere.
                 _ => Box::pin(self.through_reqwest(target, deployment, body)).await,
             }
@@ -154,10 +154,11 @@ impl Upstream {
         peer: &Arc<Peer>,
         target: &Target,
         body: Bytes,
+        now: Instant,
     ) -> Result<Answer, UpstreamError> {
         let (head, conn) = self
             .pool
-            .send(peer, &target.head, &body, self.connect)
+            .send(peer, &target.head, &body, self.connect, now)
             .await?;
         Ok(Answer::pooled(head, conn, self.pool.clone(), peer.clone()))
     }

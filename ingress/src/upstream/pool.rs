@@ -59,8 +59,9 @@ impl Pool {
         head: &[u8],
         body: &Bytes,
         connect: Duration,
+        now: Instant,
     ) -> Result<(Head, Conn), UpstreamError> {
-        while let Some(mut conn) = self.take(peer).await {
+        while let Some(mut conn) = self.take(peer, now).await {
             match conn.exchange(head, body).await {
                 Ok(head) => return Ok((head, conn)),
                 Err(WireError::Unsent) => {}
@@ -81,10 +82,10 @@ impl Pool {
     }
 
     /// The connection used last, if it is still good.
-    async fn take(&self, peer: &Peer) -> Option<Conn> {
+    async fn take(&self, peer: &Peer, now: Instant) -> Option<Conn> {
         loop {
             let mut conn = self.idle.lock().get_mut(&peer.id)?.pop()?;
-            if conn.used.elapsed() > IDLE_MAX {
+            if now.saturating_duration_since(conn.used) > IDLE_MAX {
                 // Those below it are older still.
                 self.idle.lock().remove(&peer.id);
                 return None;
@@ -101,10 +102,11 @@ impl Pool {
             // More than was asked for: whatever it is, the next answer would not be one.
             return;
         }
-        conn.used = Instant::now();
+        let now = Instant::now();
+        conn.used = now;
         let mut idle = self.idle.lock();
         let kept = idle.entry(peer.id).or_default();
-        let old = |conn: &Conn| conn.used.elapsed() > IDLE_MAX;
+        let old = |conn: &Conn| now.saturating_duration_since(conn.used) > IDLE_MAX;
         if kept.first().is_some_and(old) {
             kept.retain(|conn| !old(conn));
         }

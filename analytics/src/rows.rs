@@ -4,8 +4,8 @@
 //! must have, and the order of the bytes. Does no IO.
 
 use schemas::{
-    AttoUsd, CacheKind, KeyHash, Meters, Micros, NanoUsd, Outcome, Partition, Pseq, RequestId,
-    SourceId, Text,
+    Attempt, AttoUsd, CacheKind, KeyHash, Meters, Micros, NanoUsd, Outcome, Partition, Pseq,
+    RequestId, SourceId, Text,
 };
 
 /// A value as `RowBinary` has it, little-endian.
@@ -108,6 +108,37 @@ impl Column for Vec<Text> {
         put_length(self.len(), out);
         for text in self {
             text.put(out);
+        }
+    }
+}
+
+impl Column for Attempt {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.deployment.put(out);
+        self.provider.put(out);
+        self.model.put(out);
+        self.why.put(out);
+        self.failure.put(out);
+        u16::try_from(self.status).unwrap_or(0).put(out);
+        self.wait_us.put(out);
+        self.took_us.put(out);
+    }
+}
+
+impl Column for Vec<Attempt> {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        for attempt in self {
+            attempt.put(out);
+        }
+    }
+}
+
+impl Column for Option<RequestId> {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Some(id) => put_bytes(id.to_string().as_bytes(), out),
+            None => out.push(0),
         }
     }
 }
@@ -215,6 +246,22 @@ table! {
         unpriced_reason: Option<Text> = "String",
         /// The provider's usage object as received.
         provider_usage: Vec<u8> = "String",
+        auth_us: u64 = "UInt64",
+        route_us: u64 = "UInt64",
+        admit_us: u64 = "UInt64",
+        cache_us: u64 = "UInt64",
+        /// 0 where a kept connection was used.
+        connect_us: u64 = "UInt64",
+        /// All of the call, with its last record; empty where there was one.
+        attempts: Vec<Attempt> = "Array(Tuple(deployment String, provider String, model String, why String, failure String, status UInt16, wait_us UInt64, took_us UInt64))",
+        /// How a long prompt was made shorter.
+        compression: Option<Text> = "String",
+        tokens_before: u64 = "UInt64",
+        tokens_after: u64 = "UInt64",
+        /// `request_id` of the call that this one was made for.
+        parent_id: Option<RequestId> = "String",
+        /// JSON, as the caller sent it.
+        metadata: Option<Text> = "String",
     }
 }
 

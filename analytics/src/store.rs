@@ -14,6 +14,7 @@ use crate::rows::{CostRow, UsageRow};
 const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "usage", include_str!("../migrations/0001_usage.sql")),
     (2, "offsets", include_str!("../migrations/0002_offsets.sql")),
+    (3, "stages", include_str!("../migrations/0003_stages.sql")),
 ];
 
 /// Longest wait for one insert; the lanes' own patience is longer.

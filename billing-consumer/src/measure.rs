@@ -13,7 +13,7 @@ use schemas::codec::Blob;
 use schemas::events::{PriceEntry, Rate};
 use schemas::{
     Attribution, BudgetRef, CacheKind, CatalogEvent, Event, KeyHash, Meter, Meters, Micros,
-    NanoUsd, OrgId, Outcome, Partition, RequestId, Topic, Usage,
+    NanoUsd, OrgId, Outcome, Partition, RequestId, Stages, Topic, Usage,
 };
 
 use crate::audit::Audit;
@@ -235,5 +235,10 @@ fn event(number: u64) -> Usage {
         saved: NanoUsd(0),
         first_byte_us: Some(350_000),
         duration_us: 2_400_000,
+        stages: Stages::default(),
+        attempts: Vec::new(),
+        compression: None,
+        parent: None,
+        metadata: None,
     }
 }

@@ -13,6 +13,7 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
     let who = &usage.attribution;
     let key_hash: Option<KeyHash> = who.key;
     let (input_tokens, output_tokens) = (usage.meters.input_tokens(), usage.meters.output_tokens());
+    let compression = usage.compression.as_ref();
     let reason: Option<Text> = charge.unpriced.as_ref().map(|reason| reason.name().into());
     let usage_row = UsageRow {
         ts: usage.admitted_at,
@@ -59,6 +60,17 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         priced: charge.unpriced.is_none(),
         unpriced_reason: reason.clone(),
         provider_usage: usage.provider_usage.0.clone(),
+        auth_us: usage.stages.auth_us,
+        route_us: usage.stages.route_us,
+        admit_us: usage.stages.admit_us,
+        cache_us: usage.stages.cache_us,
+        connect_us: usage.stages.connect_us.unwrap_or(0),
+        attempts: usage.attempts.clone(),
+        compression: compression.map(|saving| saving.strategy.clone()),
+        tokens_before: compression.map_or(0, |saving| saving.tokens_before),
+        tokens_after: compression.map_or(0, |saving| saving.tokens_after),
+        parent_id: usage.parent,
+        metadata: usage.metadata.clone(),
     };
     let cost_row = CostRow {
         ts: usage.admitted_at,

@@ -13,7 +13,7 @@ use journal::Position;
 use journal::fail_point::pass;
 use schemas::{
     Admitted, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome, Partition,
-    Progress, StreamMark, Text, Topic, Usage,
+    Progress, Stages, StreamMark, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
@@ -213,6 +213,11 @@ impl Call {
                 saved: NanoUsd::ZERO,
                 first_byte_us: None,
                 duration_us: 0,
+                stages: Stages::default(),
+                attempts: Vec::new(),
+                compression: None,
+                parent: None,
+                metadata: None,
             }),
         })
     }

@@ -9,7 +9,7 @@ use journal::{Journal, Record};
 use schemas::codec::Blob;
 use schemas::{
     Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId,
-    StreamMark, Topic, Usage,
+    Stages, StreamMark, Topic, Usage,
 };
 
 use crate::Error;
@@ -154,5 +154,10 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         saved: NanoUsd::ZERO,
         first_byte_us: None,
         duration_us: u64::try_from(now.0.saturating_sub(admitted.event_time.0)).unwrap_or(0),
+        stages: Stages::default(),
+        attempts: Vec::new(),
+        compression: None,
+        parent: None,
+        metadata: None,
     }
 }

@@ -45,7 +45,7 @@ pub trait Event: Datum {
 
     /// What the journal stores: fingerprint and fields, no identity.
     fn body(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(384);
+        let mut out = Vec::with_capacity(512);
         out.extend_from_slice(&Self::FINGERPRINT.to_le_bytes());
         self.encode(&mut out);
         out
@@ -63,13 +63,13 @@ pub trait Event: Datum {
         if fingerprint == Self::FINGERPRINT {
             return decode_all(fields);
         }
-        let fields = registry::resolve(fingerprint, Self::NAME, Self::SCHEMA, fields)?;
+        let fields = registry::resolve(fingerprint, Self::NAME, fields)?;
         decode_all(&fields)
     }
 
     /// The whole Avro datum, for a broker or any other Avro reader.
     fn datum(&self, identity: Identity) -> Vec<u8> {
-        let mut out = Vec::with_capacity(384);
+        let mut out = Vec::with_capacity(512);
         identity.encode(&mut out);
         self.encode(&mut out);
         out

@@ -181,6 +181,65 @@ avro_record! {
         first_byte_us: Option<u64>,
         /// Admission to end, µs.
         duration_us: u64,
+        stages: Stages,
+        /// All of the call, on its last record; empty where there was only one.
+        attempts: Vec<Attempt>,
+        /// A long prompt was made shorter.
+        compression: Option<Compression>,
+        /// The call that this one was made for, such as a summary of its middle.
+        parent: Option<RequestId>,
+        /// JSON that the caller sent for its logs (`x-litellm-spend-logs-metadata`).
+        metadata: Option<Text>,
+    }
+}
+
+avro_record! {
+    /// Where the time went before the provider had the request, µs.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Stages {
+        /// Finding the caller.
+        auth_us: u64,
+        /// Choosing the first deployment.
+        route_us: u64,
+        /// Pricing, reserving and recording, and whatever else came between choice and dispatch.
+        admit_us: u64,
+        /// Asking the cache; 0 where none was asked.
+        cache_us: u64,
+        /// A new connection of this attempt; absent where a kept one was used.
+        connect_us: Option<u64>,
+    }
+}
+
+avro_record! {
+    /// One attempt of a call that took several.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Attempt {
+        deployment: Text,
+        provider: Text,
+        model: Text,
+        /// `first`, `retry`, `fallback` or `threshold`.
+        why: Text,
+        /// Class of its error; absent for an answer.
+        failure: Option<Text>,
+        /// HTTP status; 0 where none was told.
+        status: u32,
+        /// Waited before it, µs.
+        wait_us: u64,
+        /// Dispatch to its end, µs.
+        took_us: u64,
+    }
+}
+
+avro_record! {
+    /// What making a prompt shorter saved.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Compression {
+        /// `drop_middle` or `summarise`.
+        strategy: Text,
+        tokens_before: u64,
+        tokens_after: u64,
+        messages_before: u32,
+        messages_after: u32,
     }
 }
 
@@ -394,7 +453,7 @@ macro_rules! events {
 events! {
     Admitted = "tollgate.Admitted", "request_event.v1.avsc", 0x3067_088c_7578_66c6;
     Progress = "tollgate.Progress", "progress_event.v1.avsc", 0x3db1_0a12_be79_887b;
-    Usage = "tollgate.Usage", "usage_event.v1.avsc", 0x46c6_e174_0703_3c72;
+    Usage = "tollgate.Usage", "usage_event.v2.avsc", 0x61c9_a81c_c493_174f;
     CostEvent = "tollgate.Cost", "cost_event.v1.avsc", 0xd461_4493_558e_c38a;
     ConfigEvent = "tollgate.Config", "config_event.v1.avsc", 0x5f41_f6db_fb90_efb4;
     CatalogEvent = "tollgate.Catalog", "catalog_event.v1.avsc", 0xd83f_05dc_13e8_ea49;

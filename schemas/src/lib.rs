@@ -12,9 +12,9 @@ pub mod usage;
 
 pub use codec::{DecodeError, Event};
 pub use events::{
-    Admitted, Attribution, AuditBlock, AuditEvent, AuditKind, BudgetRef, CacheKind, CatalogEvent,
-    ConfigEntity, ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, LastPseq, OrgId, Outcome,
-    PriceEntry, Progress, Rate, StreamMark, Usage,
+    Admitted, Attempt, Attribution, AuditBlock, AuditEvent, AuditKind, BudgetRef, CacheKind,
+    CatalogEvent, Compression, ConfigEntity, ConfigEvent, ConfigOp, CostEvent, CostLine,
+    DeadLetter, LastPseq, OrgId, Outcome, PriceEntry, Progress, Rate, Stages, StreamMark, Usage,
 };
 pub use ids::{
     Identity, KeyHash, Micros, Offset, Partition, Pseq, RequestId, SourceId, Standing, Text,

@@ -47,6 +47,10 @@ pub const RELEASED: &[(&str, &str)] = &[
         "tollgate.Audit",
         include_str!("../avro/audit_event.v2.avsc"),
     ),
+    (
+        "tollgate.Usage",
+        include_str!("../avro/usage_event.v2.avsc"),
+    ),
 ];
 
 static BY_FINGERPRINT: LazyLock<HashMap<u64, (&'static str, Schema)>> = LazyLock::new(|| {
@@ -56,6 +60,14 @@ static BY_FINGERPRINT: LazyLock<HashMap<u64, (&'static str, Schema)>> = LazyLock
             let schema = Schema::parse_str(text).ok()?;
             Some((fingerprint(&schema), (*name, schema)))
         })
+        .collect()
+});
+
+/// The newest of each name: parsing one takes longer than reading a hundred records with it.
+static NEWEST: LazyLock<HashMap<&'static str, Schema>> = LazyLock::new(|| {
+    RELEASED
+        .iter()
+        .filter_map(|(name, text)| Some((*name, Schema::parse_str(text).ok()?)))
         .collect()
 });
 
@@ -81,36 +93,34 @@ pub fn fingerprint_of_text(text: &str) -> Option<u64> {
     Schema::parse_str(text).ok().as_ref().map(fingerprint)
 }
 
-/// Turns the fields of a record written with another released schema into those of the current one.
+/// Turns the fields of a record written with another released schema into those of the newest one.
 ///
 /// # Errors
 /// [`DecodeError::UnknownSchema`] for a fingerprint that is not of a released version of `name`.
-pub fn resolve(
-    written_with: u64,
-    name: &str,
-    current: &str,
-    fields: &[u8],
-) -> Result<Vec<u8>, DecodeError> {
+pub fn resolve(written_with: u64, name: &str, fields: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let writer = BY_FINGERPRINT
         .get(&written_with)
         .filter(|(of, _)| *of == name)
         .map(|(_, schema)| schema)
         .ok_or(DecodeError::UnknownSchema(written_with))?;
-    resolve_with(writer, current, fields).map_err(|e| DecodeError::Unresolvable(e.to_string()))
+    // Whatever has a released version has a newest one.
+    let reader = NEWEST
+        .get(name)
+        .ok_or(DecodeError::UnknownSchema(written_with))?;
+    resolve_with(writer, reader, fields).map_err(|e| DecodeError::Unresolvable(e.to_string()))
 }
 
 fn resolve_with(
     writer: &Schema,
-    current: &str,
+    reader: &Schema,
     fields: &[u8],
 ) -> Result<Vec<u8>, apache_avro::Error> {
-    let reader = Schema::parse_str(current)?;
     // The identity leads every datum; a placeholder stands in for it and is cut off again.
     let mut datum = Vec::with_capacity(fields.len() + PLACEHOLDER_LEN);
     placeholder().encode(&mut datum);
     datum.extend_from_slice(fields);
-    let value = from_avro_datum(writer, &mut datum.as_slice(), Some(&reader))?;
-    let resolved = to_avro_datum(&reader, value)?;
+    let value = from_avro_datum(writer, &mut datum.as_slice(), Some(reader))?;
+    let resolved = to_avro_datum(reader, value)?;
     Ok(resolved[PLACEHOLDER_LEN..].to_vec())
 }
 
@@ -139,13 +149,14 @@ mod tests {
             {"name":"b","type":"string","default":"x"},{"name":"a","type":"long"}]}"#;
         let mut fields = Vec::new();
         7_i64.encode(&mut fields);
-        let resolved = resolve_with(&Schema::parse_str(old).unwrap(), new, &fields).unwrap();
+        let [old, new] = [old, new].map(|text| Schema::parse_str(text).unwrap());
+        let resolved = resolve_with(&old, &new, &fields).unwrap();
         assert_eq!(resolved, [2, b'x', 14]);
     }
 
     #[test]
     fn an_unknown_schema_is_told_apart() {
-        let unknown = resolve(42, "tollgate.Usage", "", &[]);
+        let unknown = resolve(42, "tollgate.Usage", &[]);
         assert_eq!(unknown, Err(DecodeError::UnknownSchema(42)));
     }
 }

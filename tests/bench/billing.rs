@@ -16,7 +16,7 @@ use journal::Journal;
 use metering::Catalog;
 use schemas::{
     Attribution, BudgetRef, CacheKind, CatalogEvent, Event, Identity, KeyHash, Meter, Meters,
-    Micros, NanoUsd, Outcome, Partition, PriceEntry, Pseq, RequestId, SourceId, Text, Topic, Usage,
+    Micros, NanoUsd, Outcome, Partition, PriceEntry, Pseq, RequestId, SourceId, Stages, Text, Topic, Usage,
 };
 
 use crate::arguments::Plan;
@@ -251,5 +251,10 @@ fn usage(entry: &PriceEntry, at: usize) -> Usage {
         saved: NanoUsd(0),
         first_byte_us: Some(350_000),
         duration_us: 900_000,
+        stages: Stages::default(),
+        attempts: Vec::new(),
+        compression: None,
+        parent: None,
+        metadata: None,
     }
 }

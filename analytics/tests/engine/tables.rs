@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use analytics::{Batch, Dimension, Error, LogFilter, Span, Store};
 use schemas::{
-    AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq, RequestId,
-    SourceId,
+    Attempt, AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq,
+    RequestId, SourceId,
 };
 
 use crate::world::{World, batch, call, now};
@@ -193,6 +193,22 @@ async fn every_column_comes_back_as_it_went() {
     usage.status = 599;
     usage.meters.add(schemas::Meter::InputCacheRead, i64::MAX);
     usage.provider_usage = vec![0, 255, b'\n'];
+    usage.attempts = ["rate_limit", ""]
+        .map(|failure| Attempt {
+            deployment: "d".into(),
+            provider: "p".into(),
+            model: "m".into(),
+            why: "first".into(),
+            failure: Some(failure.into()).filter(|_| !failure.is_empty()),
+            status: if failure.is_empty() { 200 } else { 429 },
+            wait_us: 7,
+            took_us: u64::MAX,
+        })
+        .to_vec();
+    usage.compression = Some("drop_middle".into());
+    (usage.tokens_before, usage.tokens_after) = (90_000, 30_000);
+    usage.parent_id = Some(usage.request_id);
+    usage.metadata = Some("{\"ticket\":7}".into());
     (cost.kpart, cost.request_id, cost.tags) = (usage.kpart, usage.request_id, usage.tags.clone());
     cost.exact = AttoUsd(-10_i128.pow(37));
     let (mut bare, mut bare_cost) = call(1, 1, ts.plus_secs(-1));
@@ -242,6 +258,21 @@ async fn every_column_comes_back_as_it_went() {
             "{max}\t65535\t{max}\t{{'input_text':10,'output_text':2,'input_cache_read':{}}}\t00FF0A\t0.000001",
             i64::MAX,
             max = u64::MAX
+        )
+    );
+    let raw = world
+        .ask(
+            "SELECT auth_us, route_us, admit_us, cache_us, connect_us, attempts.failure, attempts.status, attempts.took_us[2], \
+             compression, tokens_before - tokens_after, parent_id, JSONExtractInt(metadata, 'ticket') \
+             FROM usage_rows WHERE status = 599",
+        )
+        .await;
+    assert_eq!(
+        raw,
+        format!(
+            "1\t2\t3\t4\t5\t['rate_limit','']\t[429,200]\t{}\tdrop_middle\t60000\t{}\t7",
+            u64::MAX,
+            usage.request_id
         )
     );
     let raw = world

@@ -217,6 +217,17 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         priced: true,
         unpriced_reason: None,
         provider_usage: b"{}".to_vec(),
+        auth_us: 1,
+        route_us: 2,
+        admit_us: 3,
+        cache_us: 4,
+        connect_us: 5,
+        attempts: Vec::new(),
+        compression: None,
+        tokens_before: 0,
+        tokens_after: 0,
+        parent_id: None,
+        metadata: None,
     };
     let cost = CostRow {
         ts,

@@ -13,7 +13,7 @@ use metering::{Catalog, Window};
 use schemas::events::{DeadLetter, PriceEntry, Rate};
 use schemas::{
     Attribution, BudgetRef, CacheKind, CatalogEvent, Event, Meter, Meters, Micros, NanoUsd,
-    Outcome, Partition, RequestId, Topic, Usage,
+    Outcome, Partition, RequestId, Stages, Topic, Usage,
 };
 
 /// Longest wait for anything.
@@ -265,5 +265,10 @@ pub fn usage(call: u64, tokens: i64) -> Usage {
         saved: NanoUsd(0),
         first_byte_us: Some(1_000),
         duration_us: 2_000,
+        stages: Stages::default(),
+        attempts: Vec::new(),
+        compression: None,
+        parent: None,
+        metadata: None,
     }
 }

@@ -7,7 +7,7 @@ use metering::{
 use proptest::prelude::*;
 use schemas::{
     AttoUsd, Attribution, BudgetRef, CacheKind, CatalogEvent, Meter, Meters, Micros, NanoUsd,
-    Outcome, PriceEntry, Rate, RequestId, Usage, codec::Blob,
+    Outcome, PriceEntry, Rate, RequestId, Stages, Usage, codec::Blob,
 };
 
 type Row<'a> = (Meter, Option<&'a str>, u64, &'a str);
@@ -178,6 +178,11 @@ fn usage() -> Usage {
         saved: NanoUsd::ZERO,
         first_byte_us: None,
         duration_us: 0,
+        stages: Stages::default(),
+        attempts: Vec::new(),
+        compression: None,
+        parent: None,
+        metadata: None,
     }
 }
 

@@ -84,7 +84,7 @@ pub enum Error {
     #[error("model {model} cannot be called: {reason}")]
     Unsupported { model: String, reason: &'static str },
     /// What cannot be recorded cannot be billed.
-    #[error("the call could not be recorded")]
+    #[error("the call could not be recorded: {}", .0.cause())]
     Journal(#[from] journal::Error),
     /// A change of keys or teams that is not known to be in force.
     #[error("{0}")]

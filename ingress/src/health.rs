@@ -18,11 +18,14 @@ pub async fn alive() -> Json<&'static str> {
 /// `GET /health/readiness`: 503 with what is missing. What is only late or out of reach, while calls go on,
 /// stands under `degraded`.
 pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    let pressure = gateway.journal.pressure();
     let mut missing = Vec::new();
     let mut degraded = Vec::new();
-    if pressure.used_bytes >= pressure.cap_bytes {
-        missing.push("journal: full, its consumers are too far behind".to_owned());
+    match gateway.journal.takes() {
+        Err(error) => missing.push(error.cause().to_owned()),
+        Ok(()) if gateway.journal.stats().short => {
+            degraded.push("journal: no disk space for the next segment".to_owned());
+        }
+        Ok(()) => {}
     }
     if !gateway.budgets.ready() {
         missing.push("budgets: their state is being rebuilt from the log".to_owned());

@@ -1,6 +1,7 @@
 //! What is wrong is named, and nothing is lost.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::client::Answered;
@@ -336,9 +337,56 @@ async fn a_full_journal_refuses_calls_and_loses_nothing() {
     world.rows(served).await;
     assert_eq!(world.ledger(), world.invoice());
     // The consumers' positions follow their rows by a moment.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    serves_again(&world).await;
+}
+
+async fn serves_again(world: &World) {
+    let deadline = Instant::now() + Duration::from_secs(10);
     while world.chat("hi").send().await.status != 200 {
-        assert!(std::time::Instant::now() < deadline, "no room again");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(Instant::now() < deadline, "no room again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Journal and tables lie on one disk, and something else fills it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_calls_by_its_name_and_loses_nothing() {
+    if !tests::gateway::can_have_a_disk() {
+        eprintln!("not run: this machine gives no process a mount namespace");
+        return;
+    }
+    let world = World::with(Shape::OneMachine, "")
+        .tollgate("  journal:\n    segment_bytes: 65536\n")
+        .disk(128 << 20)
+        .start()
+        .await;
+    assert_eq!(world.chat("hi").send().await.status, 200);
+    let litter = world.gateway().data_dir().join("litter");
+    let mut file = std::fs::File::create(&litter).unwrap();
+    let full = loop {
+        if let Err(error) = std::io::Write::write_all(&mut file, &[7; 4_096]) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let mut served = 1;
+    let refused = loop {
+        let answer = world.chat("hi").send().await;
+        if answer.status != 200 {
+            break answer;
+        }
+        served += 1;
+        assert!(served < 1_000, "a full disk takes everything");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.text.contains("no disk space"), "{}", refused.text);
+    let readiness = format!("{}/health/readiness", world.url());
+    let readiness = world.http.get(readiness).send().await.unwrap();
+    assert_eq!(readiness.status(), 503);
+    assert!(readiness.text().await.unwrap().contains("no disk space"));
+    drop(file);
+    std::fs::remove_file(&litter).unwrap();
+    serves_again(&world).await;
+    world.rows(served + 1).await;
+    assert_eq!(world.ledger(), world.invoice());
 }

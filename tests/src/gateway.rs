@@ -41,6 +41,9 @@ pub struct Launch {
     pub port: u16,
     pub clickhouse_port: u16,
     pub env: Vec<(String, String)>,
+    /// The data directory is a small disk of its own, of so many bytes, that only this process sees: see
+    /// [`Gateway::data_dir`].
+    pub disk_bytes: Option<u64>,
 }
 
 /// A running gateway; killed when dropped.
@@ -65,6 +68,7 @@ impl Launch {
             port: free_port(),
             clickhouse_port: free_port(),
             env: Vec::new(),
+            disk_bytes: None,
         }
     }
 }
@@ -214,14 +218,26 @@ impl Gateway {
         Command::new(executable())
             .args(arguments)
             .arg("--data-dir")
-            .arg(&self.launch.data_dir)
+            .arg(self.data_dir())
             .output()
             .unwrap()
     }
 
+    /// The data directory, as this process can reach it.
+    pub fn data_dir(&self) -> PathBuf {
+        let inside = &self.launch.data_dir;
+        match self.launch.disk_bytes {
+            None => inside.clone(),
+            Some(_) => Path::new("/proc")
+                .join(self.pid().to_string())
+                .join("root")
+                .join(inside.strip_prefix("/").unwrap()),
+        }
+    }
+
     /// The text of a file in the data directory.
     pub fn file(&self, name: &str) -> String {
-        let path = self.launch.data_dir.join(name);
+        let path = self.data_dir().join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 }
@@ -243,8 +259,36 @@ impl Drop for Gateway {
     }
 }
 
+/// Whether a process may have a disk of its own here: containers often forbid it.
+pub fn can_have_a_disk() -> bool {
+    let mut command = with_a_disk(Path::new("/mnt"), 1 << 20);
+    command
+        .arg("true")
+        .output()
+        .is_ok_and(|done| done.status.success())
+}
+
+/// Runs what follows with a disk in memory over `dir`, in a mount namespace that ends with it.
+fn with_a_disk(dir: &Path, bytes: u64) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!(
+            "mount -t tmpfs -o size={bytes} small \"$0\" && exec \"$@\""
+        ))
+        .arg(dir);
+    command
+}
+
 fn command(launch: &Launch) -> Command {
-    let mut command = Command::new(executable());
+    let mut command = match launch.disk_bytes {
+        None => Command::new(executable()),
+        Some(bytes) => {
+            let mut command = with_a_disk(&launch.data_dir, bytes);
+            command.arg(executable());
+            command
+        }
+    };
     command
         .arg(launch.role)
         .args(["--port", &launch.port.to_string()])

@@ -51,6 +51,7 @@ pub struct Build {
     parts: Option<Arc<Parts>>,
     ingresses: usize,
     billing: usize,
+    disk_bytes: Option<u64>,
 }
 
 impl Build {
@@ -96,6 +97,13 @@ impl Build {
         self
     }
 
+    /// Everything that lasts lies on a disk of so many bytes.
+    #[must_use]
+    pub const fn disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub async fn start(self) -> World {
         let folder = tempfile::tempdir().unwrap();
@@ -122,7 +130,10 @@ impl Build {
 
     async fn one_machine(self, world: &mut World) {
         let config = self.write(world, "");
-        let launch = Launch::up(Some(config), world.path("data"));
+        let launch = Launch {
+            disk_bytes: self.disk_bytes,
+            ..Launch::up(Some(config), world.path("data"))
+        };
         world.ingresses.push(Gateway::start(launch).await);
     }
 
@@ -233,6 +244,7 @@ impl World {
             parts: None,
             ingresses: 3,
             billing: 2,
+            disk_bytes: None,
         };
         if yaml.is_empty() {
             build
@@ -501,7 +513,7 @@ impl World {
         processes.extend(&mut self.caches);
         processes.extend(&mut self.engine);
         for process in processes {
-            for entry in std::fs::read_dir(&process.launch.data_dir).unwrap() {
+            for entry in std::fs::read_dir(process.data_dir()).unwrap() {
                 let entry = entry.unwrap();
                 let name = entry.file_name().into_string().unwrap();
                 if log.contains(&name.as_str()) || secrets.contains(&name.as_str()) {

@@ -79,6 +79,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong in words that anybody may read: no path, no number.
+    #[must_use]
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "the journal is full, its consumers are too far behind",
+            Self::DiskFull { .. } => "the journal has no disk space left",
+            Self::Poisoned { .. } => "the journal stopped after a failed write to its disk",
+            Self::TooLarge { .. } => "its record is larger than the journal takes",
+            Self::Broker(_) => "the log's broker did not take it",
+            _ => "the journal does not take records",
+        }
+    }
+}
+
+impl Error {
     /// For `map_err`: says what was being done to which file.
     pub(crate) fn io<E: Into<io::Error>>(
         doing: &'static str,

@@ -299,6 +299,33 @@ impl Journal {
         }
     }
 
+    /// Whether an ordinary record would be taken now.
+    ///
+    /// # Errors
+    /// Why it would not: [`Error::Poisoned`], [`Error::Full`], [`Error::DiskFull`].
+    pub fn takes(&self) -> Result<(), Error> {
+        let shared = &self.open.shared;
+        shared.check()?;
+        let Pressure {
+            used_bytes,
+            cap_bytes,
+        } = self.pressure();
+        if used_bytes >= cap_bytes {
+            return Err(Error::Full {
+                dir: shared.dir.clone(),
+                used_bytes,
+                cap_bytes,
+            });
+        }
+        if shared.writer.lock().out_of_room() {
+            return Err(Error::DiskFull {
+                path: shared.dir.clone(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            });
+        }
+        Ok(())
+    }
+
     /// Counters for metrics.
     #[must_use]
     pub fn stats(&self) -> Stats {

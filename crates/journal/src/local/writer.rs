@@ -56,6 +56,21 @@ pub struct Written {
 }
 
 impl Writer {
+    /// Ordinary records wait for disk space.
+    pub fn out_of_room(&self) -> bool {
+        self.is_kept_for_finals(0)
+    }
+
+    /// Without a next segment the last quarter of this one is for the finals of calls in flight: thousands.
+    fn is_kept_for_finals(&self, bytes: usize) -> bool {
+        self.short && self.tail.offset as usize + bytes > self.room() / 4 * 3
+    }
+
+    /// Bytes of the active segment.
+    fn room(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.bytes())
+    }
+
     pub fn append(
         &mut self,
         topic: Topic,
@@ -65,11 +80,10 @@ impl Writer {
     ) -> Result<Written, Error> {
         let bytes = record_bytes(body.len());
         let mut offset = self.tail.offset as usize;
-        let room = self.active.as_ref().map_or(0, |active| active.bytes());
-        // Three quarters: what is left holds the finals of thousands of calls in flight.
-        if self.short && class == Class::Ordinary && offset + bytes > room / 4 * 3 {
+        if class == Class::Ordinary && self.is_kept_for_finals(bytes) {
             self.prepare_here()?;
         }
+        let room = self.room();
         if self.active.is_none() || offset + bytes > room {
             offset = self.roll()?;
         }

@@ -24,6 +24,7 @@ pub mod management;
 pub mod metrics;
 mod models;
 mod plan;
+mod probe;
 mod providers;
 pub mod record;
 mod recovery;

@@ -44,6 +44,7 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
     let rest: Router<Arc<Gateway>> = Router::new()
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
+        .route("/health", get(health::deployments))
         .route("/health/liveliness", get(health::alive))
         .route("/health/liveness", get(health::alive))
         .route("/health/readiness", get(health::ready))

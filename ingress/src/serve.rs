@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{Error, Gateway, Worker, router};
+use crate::{Error, Gateway, Worker, probe, router};
 use prefixed::Prefixed;
 use wire::Rest;
 
@@ -90,7 +90,7 @@ pub fn start(gateway: Arc<Gateway>, listen: SocketAddr, threads: usize) -> Resul
         let thread = std::thread::Builder::new()
             .name(format!("serve-{number}"))
             .spawn(move || {
-                runtime.block_on(serve(gateway, socket, stopped));
+                runtime.block_on(serve(gateway, socket, stopped, number == 0));
                 // Name look-ups that hang must not keep us here.
                 runtime.shutdown_background();
             })
@@ -161,7 +161,13 @@ fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
     Ok(address.as_socket().unwrap_or(asked))
 }
 
-async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiver<Stop>) {
+/// `first`: the thread that also does what one thread does for all.
+async fn serve(
+    gateway: Arc<Gateway>,
+    socket: Socket,
+    mut stopped: watch::Receiver<Stop>,
+    first: bool,
+) {
     let listener = match TcpListener::from_std(socket.into()) {
         Ok(listener) => listener,
         Err(error) => {
@@ -173,6 +179,8 @@ async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiv
     let router = router::routes(&worker.gateway);
     let syncs = worker.syncs.clone();
     let dispatcher = tokio::spawn(async move { syncs.dispatch().await });
+    let prober = (first && worker.gateway.config.routing.health.enabled)
+        .then(|| tokio::spawn(probe::watch(worker.gateway.clone())));
     let mut pulse = tokio::time::interval(PULSE);
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();
@@ -201,6 +209,9 @@ async fn serve(gateway: Arc<Gateway>, socket: Socket, mut stopped: watch::Receiv
     // Dropping what is left closes its calls.
     connections.shutdown().await;
     dispatcher.abort();
+    if let Some(prober) = prober {
+        prober.abort();
+    }
 }
 
 async fn connection(

@@ -15,4 +15,5 @@ mod restart;
 mod roles;
 mod sdk;
 mod sql;
+mod storm;
 mod streaming;

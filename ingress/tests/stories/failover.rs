@@ -380,3 +380,45 @@ async fn thresholds_send_small_calls_to_the_cheap_model() {
         (1, 1)
     );
 }
+
+#[tokio::test]
+async fn health_tells_what_calls_and_free_checks_found() {
+    let (world, spare) = with_spare(|config| {
+        config.routing.health.enabled = true;
+        config.routing.health.interval = Duration::from_millis(50);
+        config.routing.cooldown.time = Duration::from_secs(60);
+        config
+            .models
+            .retain(|model| model.model_name == "one" || model.model_name == "spare");
+    })
+    .await;
+    // Answers anything, its list of models too.
+    world.provider.script(plain("up-1"));
+    spare.script(whole("503 Down", "application/json", "", ERROR));
+    let health = async || -> serde_json::Value {
+        serde_json::from_str(&world.get("/health").await.text).unwrap()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let told = health().await;
+        if told["unhealthy_count"] == 1 {
+            assert_eq!(
+                told["unhealthy_endpoints"][0]["model_id"],
+                "spare-at-the-second"
+            );
+            assert_eq!(told["healthy_endpoints"][0]["model_name"], "one");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{told}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // No paid call is made, and the list is not for everybody.
+    assert!(
+        spare
+            .heads()
+            .iter()
+            .all(|head| head.starts_with("GET /v1/models "))
+    );
+    let nobody = world.http.get(world.url("/health")).send().await.unwrap();
+    assert_eq!(nobody.status(), 401);
+}

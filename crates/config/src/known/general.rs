@@ -165,10 +165,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Count,
         "batch endpoints do not take effect yet",
     ),
-    later("background_health_checks", Kind::Bool, HEALTH),
+    on(
+        "background_health_checks",
+        Kind::Bool,
+        "looks at each provider's list of models, which costs nothing",
+    ),
     later("background_health_check_*", Kind::Any, HEALTH),
+    on(
+        "health_check_interval",
+        Kind::Seconds,
+        "between two looks; default 30",
+    ),
     later("health_check_*", Kind::Any, HEALTH),
-    later("enable_health_check_routing", Kind::Bool, HEALTH),
+    on(
+        "enable_health_check_routing",
+        Kind::Bool,
+        "deployments that a check found down are chosen last",
+    ),
     later("use_shared_health_check", Kind::Bool, HEALTH),
     later("model_list_healthy_only", Kind::Bool, HEALTH),
     later(

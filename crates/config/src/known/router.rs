@@ -232,7 +232,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "search tools do not take effect yet",
     ),
     later("guardrail_list", ANY_LIST, GUARDRAILS),
-    later("enable_health_check_routing", Kind::Bool, super::HEALTH),
+    on(
+        "enable_health_check_routing",
+        Kind::Bool,
+        "deployments that a check found down are chosen last",
+    ),
     later(
         "health_check_staleness_threshold",
         Kind::Number,

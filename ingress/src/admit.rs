@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use budgets::{Refusal, Reserve};
 use metering::{Bounds, Price, PriceKey, affordable_output_within, worst_case_within};
-use schemas::{Admitted, Attribution, Micros, NanoUsd, RequestId, Text};
+use schemas::{Admitted, Attribution, Micros, NanoUsd, RequestId, Stages, Text};
 
 use crate::directory::Principal;
 use crate::endpoint::Output;
@@ -38,10 +38,14 @@ pub struct Origin<'a> {
     /// From `x-litellm-end-user-id` and `x-litellm-tags`.
     pub end_user: Option<Text>,
     pub tags: Vec<Text>,
+    /// From `x-litellm-spend-logs-metadata`.
+    pub metadata: Option<Text>,
     pub now: Micros,
     pub started: Instant,
     /// The whole call ends by then.
     pub timeout: Duration,
+    /// Where the time went so far.
+    pub stages: Stages,
 }
 
 /// Reserves the worst case on every scope and writes ADMIT.
@@ -59,9 +63,11 @@ pub async fn admit(
         call_id,
         end_user,
         tags,
+        metadata,
         now,
         started,
         timeout,
+        stages,
     } = origin;
     let attribution = attribution(caller, request, end_user, tags);
     let mut scopes = Vec::with_capacity(4);
@@ -154,6 +160,8 @@ pub async fn admit(
         granted,
         expires: Micros(at.0.saturating_add(lasts)),
         started,
+        stages,
+        metadata,
     };
     match Call::open(gateway, opening) {
         Ok(call) => Ok(Admission { call, cap }),

@@ -14,8 +14,8 @@ use config::{Dialect, FailureKind};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use routing::{Failure, Flight, Step, Took};
-use schemas::{Micros, Outcome, Text};
+use routing::{Failure, Flight, Place, Step, Took};
+use schemas::{Micros, Outcome, Stages, Text};
 
 use crate::admit::{self, Admission, Origin};
 use crate::auth::{Sought, authenticate};
@@ -26,7 +26,7 @@ use crate::headers::{self, Lines, Timing};
 use crate::models::{Group, Models, Served, Shown, Target};
 use crate::plan::{Came, Event, Plan, Wishes};
 use crate::providers::{demo, openai};
-use crate::record::{Call, Closed, End, Settled};
+use crate::record::{Call, Closed, End, Settled, whole_micros};
 use crate::reply::{Content, Reply};
 use crate::request::{ModelRequest, Units};
 use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
@@ -38,14 +38,23 @@ use crate::{Error, Gateway, Worker, relay, stream};
 /// What a client may wait at most, plain and streamed.
 const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
 
+/// What the caller wants to find again with its call in the logs: a JSON object.
+const METADATA: &str = "x-litellm-spend-logs-metadata";
+/// A row of the logs holds so much of it.
+const METADATA_MAX: usize = 16 << 10;
+
 /// What the headers of a call say, read before its body is.
 pub struct Sent {
     caller: Result<Principal, Error>,
     now: Micros,
     started: Instant,
+    /// Finding the caller took so long.
+    auth: Duration,
     call_id: Option<Text>,
     end_user: Option<Text>,
     tags: Vec<Text>,
+    /// `x-litellm-spend-logs-metadata`, as it stands.
+    metadata: Option<Text>,
     /// `x-litellm-timeout` and `x-litellm-stream-timeout`, as they stand.
     timeouts: [Option<Text>; 2],
     wishes: Result<Wishes, Error>,
@@ -59,15 +68,17 @@ pub struct Sent {
 impl Sent {
     /// Reads the headers of a chat call and finds its caller.
     pub fn read<H: Sought + ?Sized>(gateway: &Gateway, headers: &H) -> Self {
-        let now = gateway.now();
+        let (now, started) = (gateway.now(), Instant::now());
         let text = |name| headers.first(name).map(Text::from);
         Self {
             caller: authenticate(gateway, headers, now),
             now,
-            started: Instant::now(),
+            started,
+            auth: started.elapsed(),
             call_id: sent_id(headers),
             end_user: end_user(headers),
             tags: tags(headers),
+            metadata: text(METADATA),
             timeouts: TIMEOUTS.map(text),
             wishes: wishes(headers),
             endpoint: Endpoint::Chat,
@@ -80,10 +91,9 @@ impl Sent {
 /// Answers one call whose body is whole.
 pub async fn complete(worker: &Arc<Worker>, mut sent: Sent, body: Bytes) -> Reply {
     let flight = InFlight::enter(&worker.gateway);
-    let call_id = sent.call_id.clone();
     match run(worker, &mut sent, body, flight).await {
         Ok(reply) => reply,
-        Err(error) => refuse(&worker.gateway, error, call_id),
+        Err(error) => refuse(&worker.gateway, error, &sent),
     }
 }
 
@@ -122,7 +132,7 @@ where
         Ok(body) => complete(worker, sent, body).await,
         Err(error) => {
             let _flight = InFlight::enter(&worker.gateway);
-            refuse(&worker.gateway, error, sent.call_id)
+            refuse(&worker.gateway, error, &sent)
         }
     }
 }
@@ -162,14 +172,17 @@ async fn run(
         timeout,
     };
     let mut plan = Plan::new(gateway, &models, asked, came).await;
-    let served = match plan.step(gateway, &Event::Begun) {
-        Step::Try(first) => first
-            .group
-            .members()
-            .get(first.at)
-            .map(|m| m.served.clone()),
+    let first = match plan.step(gateway, &Event::Begun) {
+        Step::Try(first) => first,
         Step::GiveUp(why) => return Err(plan.refusal(gateway, why)),
     };
+    let routed = Instant::now();
+    let steered = first.place == Place::Elsewhere;
+    let served = first
+        .group
+        .members()
+        .get(first.at)
+        .map(|m| m.served.clone());
     let served =
         served.ok_or_else(|| Error::internal("a deployment that is not there was chosen"))?;
     if let Dialect::Unsupported(reason) = served.deployment.entry.dialect {
@@ -186,14 +199,23 @@ async fn run(
     }
     let origin = Origin {
         caller: &caller,
-        call_id: sent.call_id.take(),
+        call_id: sent.call_id.clone(),
         end_user: sent.end_user.take(),
         tags,
+        metadata: metadata(sent.metadata.take().or_else(|| request.logged.clone()))?,
         now: sent.now,
         started,
         timeout,
+        stages: Stages {
+            auth_us: whole_micros(sent.auth),
+            route_us: whole_micros(routed.saturating_duration_since(plan.began(routed))),
+            ..Stages::default()
+        },
     };
-    let Admission { call, cap } = admit::admit(gateway, origin, &request, &served).await?;
+    let Admission { mut call, cap } = admit::admit(gateway, origin, &request, &served).await?;
+    if steered {
+        call.steered();
+    }
     let mut exchange = Exchange {
         worker: worker.clone(),
         endpoint,
@@ -205,8 +227,12 @@ async fn run(
         cap,
         cache: None,
         ticket: None,
+        timeout,
         deadline: started + timeout,
+        routed,
         dispatched: started,
+        refusal: None,
+        fallbacks: 0,
         going: None,
         room: None,
         _flight: flight,
@@ -214,7 +240,8 @@ async fn run(
     match exchange.look_up(&request).await {
         // Boxed, as are failures: their room is not taken from calls that need none of it.
         Some(Found::Hit(hit)) => {
-            return Box::pin(exchange.answer_from_cache(hit, request.stream)).await;
+            let reply = Box::pin(exchange.answer_from_cache(hit, request.stream)).await;
+            return Ok(reply.unwrap_or_else(|error| exchange.refuse(error)));
         }
         Some(Found::Miss(ticket)) => {
             exchange.ticket = Some(ticket);
@@ -225,15 +252,21 @@ async fn run(
     }
     let show_usage = request.include_usage || gateway.config.server.always_include_stream_usage;
     loop {
-        if exchange.served.deployment.limits.is_some() {
-            Box::pin(exchange.make_room(&request)).await?;
+        if exchange.served.deployment.limits.is_some()
+            && let Err(error) = Box::pin(exchange.make_room(&request)).await
+        {
+            return Ok(exchange.refuse(error));
         }
         match exchange.attempt(&request).await {
             Ok(Attempted::Whole(response)) => return Ok(response),
             Ok(Attempted::Stream(answer)) => {
                 return Ok(stream::relay(exchange, answer, show_usage));
             }
-            Err(failed) => Box::pin(exchange.fail_over(failed, &request)).await?,
+            Err(failed) => {
+                if let Err(error) = Box::pin(exchange.fail_over(failed, &request)).await {
+                    return Ok(exchange.refuse(error));
+                }
+            }
         }
     }
 }
@@ -243,6 +276,13 @@ enum Attempted {
     Whole(Reply),
     /// Its first bytes are there.
     Stream(Answer),
+}
+
+/// How a call without an answer ended.
+#[derive(Default)]
+struct Refused {
+    said: Fields,
+    settled: Option<Settled>,
 }
 
 /// An admitted call on its way.
@@ -263,7 +303,15 @@ pub struct Exchange {
     pub ticket: Option<Ticket>,
     /// The whole call ends by then, however many attempts it takes.
     pub deadline: Instant,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// The first choice was made.
+    routed: Instant,
     pub dispatched: Instant,
+    /// What the last provider that refused said in its header, and what the call cost all the same.
+    refusal: Option<Box<Refused>>,
+    /// Other names that were tried so far.
+    pub fallbacks: u32,
     /// The deployment is busy with it.
     pub going: Option<Flight>,
     /// Taken in the deployment's own limits.
@@ -272,11 +320,13 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    async fn look_up(&self, request: &ModelRequest) -> Option<Found> {
-        if self.endpoint != Endpoint::Chat {
+    async fn look_up(&mut self, request: &ModelRequest) -> Option<Found> {
+        // What was made up is nobody else's answer.
+        if self.endpoint != Endpoint::Chat || request.mock.is_some() {
             return None;
         }
-        let cache = self.worker.gateway.cache.as_ref()?;
+        let gateway = self.worker.gateway.clone();
+        let cache = gateway.cache.as_ref()?;
         let controls = request
             .cache_at
             .clone()
@@ -288,14 +338,14 @@ impl Exchange {
             controls,
             stream: request.stream,
             include_usage: request.include_usage
-                || self
-                    .worker
-                    .gateway
-                    .config
-                    .server
-                    .always_include_stream_usage,
+                || gateway.config.server.always_include_stream_usage,
         };
-        Some(cache.lookup(lookup).await)
+        let began = Instant::now();
+        let found = cache.lookup(lookup).await;
+        let stages = self.call.stages();
+        stages.admit_us = whole_micros(began.saturating_duration_since(self.routed));
+        stages.cache_us = whole_micros(began.elapsed());
+        Some(found)
     }
 
     /// One attempt, up to an answer that the client may see.
@@ -320,6 +370,9 @@ impl Exchange {
                 return Err(Failed::upstream(self, source, reading));
             }
         };
+        if let Some(took) = answer.connected {
+            self.call.stages().connect_us = Some(whole_micros(took));
+        }
         if !answer.status.is_success() {
             return Err(Box::pin(relay::refusal(self, &mut answer)).await);
         }
@@ -357,6 +410,9 @@ impl Exchange {
         if self.call.usage().attempt_no == 1 {
             let overhead = self.dispatched - self.call.started();
             gateway.metrics.overhead.observe(overhead);
+            let since = whole_micros(self.dispatched.saturating_duration_since(self.routed));
+            let stages = self.call.stages();
+            stages.admit_us = since.saturating_sub(stages.cache_us);
         }
         let timeouts = &deployment.entry.timeouts;
         let own = if request.stream {
@@ -365,7 +421,10 @@ impl Exchange {
             timeouts.total
         };
         let deadline = self.deadline.min(self.dispatched + own);
-        self.call.dispatched();
+        self.call.dispatched(self.dispatched);
+        if let Some(text) = &request.mock {
+            return Ok(demo::mocked(&body, text, deadline.into()));
+        }
         match target {
             None => Ok(demo::answer(&body, deadline.into())),
             Some(target) => {
@@ -399,9 +458,26 @@ impl Exchange {
     /// Ends the call without an answer. What it returns is what the client is told.
     pub async fn end(&mut self, error: Error, reading: Reading) -> Error {
         match self.settle(End::failed(&error, reading)).await {
-            Ok(_) => error,
+            Ok(settled) => {
+                self.refusal.get_or_insert_default().settled = Some(settled);
+                error
+            }
             Err(unrecorded) => unrecorded,
         }
+    }
+
+    /// A provider has refused; what it says of itself is passed on, should no other answer.
+    pub fn heard(&mut self, said: Fields) {
+        self.refusal.get_or_insert_default().said = said;
+    }
+
+    /// What the client is told of a call that ended without an answer.
+    fn refuse(&self, error: Error) -> Reply {
+        let mut reply = said(&self.worker.gateway, error);
+        let empty = Refused::default();
+        let Refused { said, settled } = self.refusal.as_deref().unwrap_or(&empty);
+        headers::failed(&mut reply.head, self, settled.as_ref(), said);
+        reply
     }
 
     async fn answer_from_cache(&mut self, hit: Hit, streamed: bool) -> Result<Reply, Error> {
@@ -420,14 +496,7 @@ impl Exchange {
             "application/json"
         };
         let mut head = Lines::new();
-        headers::cached(
-            &mut head,
-            &self.call,
-            self.asked(),
-            &self.served,
-            found,
-            &hit.key,
-        );
+        headers::cached(&mut head, self, found, &hit.key);
         headers::cost(&mut head, &self.call, &settled);
         headers::content_type(&mut head, kind);
         Ok(Reply::ok(head, chunks(hit.chunks)))
@@ -446,15 +515,7 @@ impl Exchange {
     /// The head of an answer that a provider gave.
     pub fn head(&self, upstream: &Fields, timing: Timing, more: impl FnOnce(&mut Lines)) -> Lines {
         let mut head = Lines::new();
-        headers::answered(
-            &mut head,
-            &self.call,
-            self.asked(),
-            &self.served,
-            &self.plan,
-            upstream,
-            timing,
-        );
+        headers::answered(&mut head, self, upstream, timing);
         headers::output_cap(&mut head, self.cap);
         headers::not_cached(&mut head, self.cache.as_deref());
         more(&mut head);
@@ -463,7 +524,7 @@ impl Exchange {
     }
 
     /// The name that was asked for.
-    fn asked(&self) -> &Shown {
+    pub fn asked(&self) -> &Shown {
         let asked = self.plan.attempts().asked();
         asked
             .members()
@@ -495,14 +556,15 @@ impl Exchange {
     }
 
     /// Counts a failure of the deployment.
-    pub fn count_failure(&self) {
+    pub fn count_failure(&mut self, kind: FailureKind, status: u16) {
+        self.call.failed(kind, status);
         let failures = &self.served.deployment.metrics.failures;
         failures.fetch_add(1, Relaxed);
     }
 
     /// The answer broke off when the client had begun to see it.
     pub fn broke(&mut self, kind: FailureKind) {
-        self.count_failure();
+        self.count_failure(kind, 200);
         (self.going, self.room) = (None, None);
         let (took, now) = (self.dispatched.elapsed(), self.worker.gateway.moment());
         self.plan.attempts().broke(&Failure::of(kind), took, now);
@@ -548,19 +610,24 @@ impl Drop for InFlight {
     }
 }
 
+/// What the client is told of a call that was not admitted.
+fn refuse(gateway: &Gateway, error: Error, sent: &Sent) -> Reply {
+    let limits = headers::Limits::of(&error);
+    let mut reply = said(gateway, error);
+    let into = &mut reply.head;
+    headers::refused(into, sent.call_id.as_ref(), sent.started, limits);
+    reply
+}
+
 /// Counts a refusal, and says it as the operator wants it said.
-fn refuse(gateway: &Gateway, error: Error, call_id: Option<Text>) -> Reply {
+fn said(gateway: &Gateway, error: Error) -> Reply {
     let by_budget = matches!(error, Error::Refused(Refusal::Budget { .. }));
     let mut response = error.into_response();
     if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config.budgets.refusal_status) {
         *response.status_mut() = status;
     }
     gateway.metrics.failed(response.status().as_u16());
-    let mut reply = Reply::from(response);
-    if let Some(id) = call_id {
-        headers::refused(&mut reply.head, &id);
-    }
-    reply
+    Reply::from(response)
 }
 
 /// The whole body, if it is not too large.
@@ -628,6 +695,22 @@ fn tags<H: Sought + ?Sized>(headers: &H) -> Vec<Text> {
         .filter(|tag| !tag.is_empty())
         .map(Text::from)
         .collect()
+}
+
+/// JSON for the logs.
+fn metadata(sent: Option<Text>) -> Result<Option<Text>, Error> {
+    let Some(text) = sent else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| Err(Error::bad_request(format!("{METADATA} {what}"), METADATA));
+    if text.len() > METADATA_MAX {
+        return wrong(&format!("is longer than {METADATA_MAX} bytes"));
+    }
+    let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+    match object {
+        Ok(_) => Ok(Some(text)),
+        Err(_) => wrong("must be a JSON object"),
+    }
 }
 
 /// The limit of the whole call, or less where the client says so.

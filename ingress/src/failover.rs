@@ -151,7 +151,7 @@ impl Exchange {
         let Some(failure) = failure else {
             return Err(error);
         };
-        self.count_failure();
+        self.count_failure(failure.kind, error.status().as_u16());
         let gateway = self.call.gateway().clone();
         let took = self.dispatched.elapsed();
         let next = match self.plan.step(&gateway, &Event::Failed(&failure, took)) {
@@ -199,8 +199,18 @@ impl Exchange {
             self.call
                 .attempt_over(End::failed(error, reading.clone()))?;
         }
+        let fallbacks = self.plan.attempts().fallbacks();
+        let why = match next.number {
+            _ if fallbacks > self.fallbacks => "fallback",
+            // The one before it had no room, so nothing was tried.
+            1 => "first",
+            _ => "retry",
+        };
+        self.fallbacks = fallbacks;
         self.call.onward(&Onward {
             attempt_no: next.number,
+            why,
+            after: next.after,
             provider: &served.deployment.provider,
             model: &served.priced_as,
             deployment: &served.deployment.id,

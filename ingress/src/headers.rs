@@ -5,13 +5,15 @@ mod lines;
 
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue};
-use schemas::{CacheKind, Text};
+use budgets::{LimitType, Refusal, ScopeKind};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use schemas::{CacheKind, Micros, NanoUsd, Text};
 
+use crate::chat::Exchange;
 use crate::models::{Served, Shown};
-use crate::plan::Plan;
 use crate::record::{Call, Settled};
 use crate::upstream::Fields;
+use crate::{Error, admit, clock};
 
 pub use lines::{Lines, decimal};
 
@@ -25,6 +27,7 @@ names! {
     MODEL_ID = "x-litellm-model-id";
     MODEL_GROUP = "x-litellm-model-group";
     MODEL_BASE = "x-litellm-model-api-base";
+    MODEL_REGION = "x-litellm-model-region";
     VERSION = "x-litellm-version";
     COST = "x-litellm-response-cost";
     KEY_SPEND = "x-litellm-key-spend";
@@ -33,6 +36,7 @@ names! {
     KEY_TPM = "x-litellm-key-tpm-limit";
     DURATION = "x-litellm-response-duration-ms";
     OVERHEAD = "x-litellm-overhead-duration-ms";
+    TIMEOUT = "x-litellm-timeout";
     RETRIES = "x-litellm-attempted-retries";
     FALLBACKS = "x-litellm-attempted-fallbacks";
     MAX_FALLBACKS = "x-litellm-max-fallbacks";
@@ -48,6 +52,10 @@ names! {
     RESET_TOKENS = "x-ratelimit-reset-tokens";
 }
 
+/// What tells of a limit: of the key, the same in OpenAI's words, what is left, and when it is whole again.
+const OF_REQUESTS: [&str; 4] = [KEY_RPM, LIMIT_REQUESTS, LEFT_REQUESTS, RESET_REQUESTS];
+const OF_TOKENS: [&str; 4] = [KEY_TPM, LIMIT_TOKENS, LEFT_TOKENS, RESET_TOKENS];
+
 /// Times of one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -59,17 +67,31 @@ pub struct Timing {
 }
 
 /// Headers of an answer that a provider gave.
-pub fn answered(
-    into: &mut Lines,
-    call: &Call,
-    asked: &Shown,
-    served: &Served,
-    plan: &Plan,
-    upstream: &Fields,
-    timing: Timing,
-) {
-    identity(into, call, served);
-    let limited = limits(into, call, asked);
+pub fn answered(into: &mut Lines, exchange: &Exchange, upstream: &Fields, timing: Timing) {
+    told_of(into, exchange, upstream);
+    // What the gateway added: all but the time between the request's leaving and the answer's coming.
+    let now = Instant::now();
+    let whole = now.duration_since(timing.started);
+    let provider = timing.answered.saturating_duration_since(timing.dispatched);
+    into.millis(DURATION, whole);
+    into.millis(OVERHEAD, whole.saturating_sub(provider));
+}
+
+/// Headers of an admitted call that ended without an answer; `said` is the header of a provider's refusal.
+pub fn failed(into: &mut Lines, exchange: &Exchange, settled: Option<&Settled>, said: &Fields) {
+    told_of(into, exchange, said);
+    into.millis(DURATION, exchange.call.started().elapsed());
+    if let Some(settled) = settled {
+        cost(into, &exchange.call, settled);
+    }
+    provider(into, said);
+}
+
+/// What every admitted call tells.
+fn told_of(into: &mut Lines, exchange: &Exchange, upstream: &Fields) {
+    let (call, plan) = (&exchange.call, &exchange.plan);
+    identity(into, call, &exchange.served);
+    let limited = limits(into, call, exchange.asked());
     if !limited {
         // The key has none: the provider's own are what the client runs into.
         for name in [
@@ -91,31 +113,23 @@ pub fn answered(
     if plan.max_fallbacks > 0 {
         into.number(MAX_FALLBACKS, plan.max_fallbacks.into());
     }
-    // What the gateway added: all but the time between the request's leaving and the answer's coming.
-    let now = Instant::now();
-    let whole = now.duration_since(timing.started);
-    let provider = timing.answered.saturating_duration_since(timing.dispatched);
-    into.millis(DURATION, whole);
-    into.millis(OVERHEAD, whole.saturating_sub(provider));
+    into.decimal_seconds(TIMEOUT, exchange.timeout);
 }
 
 /// Headers of a cached answer.
-pub fn cached(
-    into: &mut Lines,
-    call: &Call,
-    asked: &Shown,
-    served: &Served,
-    hit: (CacheKind, f32),
-    key: &str,
-) {
-    identity(into, call, served);
-    limits(into, call, asked);
+pub fn cached(into: &mut Lines, exchange: &Exchange, hit: (CacheKind, f32), key: &str) {
+    let call = &exchange.call;
+    identity(into, call, &exchange.served);
+    limits(into, call, exchange.asked());
     let (kind, similarity) = hit;
     let told = format!("hit; kind={}; similarity={similarity:.4}", kind.name());
     into.text(CACHE, &told);
     into.text(CACHE_KEY, key);
     into.text(SIMILARITY, &format!("{similarity:.4}"));
-    into.millis(DURATION, call.started().elapsed());
+    into.decimal_seconds(TIMEOUT, exchange.timeout);
+    let whole = call.started().elapsed();
+    into.millis(DURATION, whole);
+    into.millis(OVERHEAD, whole);
 }
 
 /// Why a provider was asked, where a cache might have answered.
@@ -131,6 +145,14 @@ pub fn cost(into: &mut Lines, call: &Call, settled: &Settled) {
     let spend = call.key_scope().and_then(|at| settled.spends.get(at));
     if let Some(spend) = spend {
         into.money(KEY_SPEND, *spend);
+    }
+}
+
+/// What its key has spent before this call: a stream's head leaves before its own cost is known.
+pub fn spend_before(into: &mut Lines, call: &Call) {
+    let state = call.key_scope().and_then(|at| call.granted.scopes.get(at));
+    if let Some(state) = state {
+        into.money(KEY_SPEND, state.spend);
     }
 }
 
@@ -156,9 +178,93 @@ pub fn no_cache(into: &mut Lines) {
     into.text("cache-control", "no-cache");
 }
 
-/// The id of a call, on a refusal.
-pub fn refused(into: &mut Lines, id: &Text) {
-    into.text(CALL_ID, id);
+/// Whom an answer without a call is from.
+pub fn version(into: &mut HeaderMap) {
+    let name = HeaderName::from_static(VERSION);
+    into.insert(name, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+}
+
+/// What a refusal by a key's own limit tells of it.
+pub struct Limits(Option<Told>);
+
+enum Told {
+    Spend {
+        spend: NanoUsd,
+        limit: NanoUsd,
+    },
+    Rate {
+        names: [&'static str; 4],
+        limit: u64,
+        left: u64,
+        resets_at: Micros,
+    },
+}
+
+impl Limits {
+    #[must_use]
+    pub const fn of(error: &Error) -> Self {
+        Self(match error {
+            Error::Refused(Refusal::Budget {
+                kind: ScopeKind::Key,
+                used,
+                limit,
+                ..
+            }) => Some(Told::Spend {
+                spend: *used,
+                limit: *limit,
+            }),
+            Error::Refused(Refusal::Rate {
+                kind: ScopeKind::Key,
+                limit_type,
+                limit,
+                remaining,
+                resets_at,
+                ..
+            }) => match limit_type {
+                LimitType::Requests => rate(OF_REQUESTS, *limit, *remaining, *resets_at),
+                LimitType::Tokens => rate(OF_TOKENS, *limit, *remaining, *resets_at),
+                LimitType::MaxParallelRequests => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+const fn rate(names: [&'static str; 4], limit: u64, left: u64, resets_at: Micros) -> Option<Told> {
+    Some(Told::Rate {
+        names,
+        limit,
+        left,
+        resets_at,
+    })
+}
+
+/// Headers of a call that was not admitted. It has an id all the same, by which it can be spoken of.
+pub fn refused(into: &mut Lines, id: Option<&Text>, started: Instant, limits: Limits) {
+    match id {
+        Some(id) => into.text(CALL_ID, id),
+        None => into.text(CALL_ID, &admit::fresh_id(clock::now()).to_string()),
+    }
+    into.text(VERSION, env!("CARGO_PKG_VERSION"));
+    into.millis(DURATION, started.elapsed());
+    match limits.0 {
+        None => {}
+        Some(Told::Spend { spend, limit }) => {
+            into.money(KEY_SPEND, spend);
+            into.money(KEY_BUDGET, limit);
+        }
+        Some(Told::Rate {
+            names: [key, ratelimit, remaining, reset],
+            limit,
+            left,
+            resets_at,
+        }) => {
+            into.number(key, limit);
+            into.number(ratelimit, limit);
+            into.number(remaining, left);
+            into.seconds(reset, reset_in(resets_at.0 - clock::now().0));
+        }
+    }
 }
 
 fn identity(into: &mut Lines, call: &Call, served: &Served) {
@@ -178,6 +284,9 @@ fn identity(into: &mut Lines, call: &Call, served: &Served) {
     }
     if let Some(name) = &served.shown.group {
         into.put(MODEL_GROUP, name);
+    }
+    if let Some(region) = &served.deployment.shown_region {
+        into.put(MODEL_REGION, region);
     }
 }
 
@@ -216,10 +325,8 @@ fn limits(into: &mut Lines, call: &Call, asked: &Shown) -> bool {
         }
         true
     };
-    let requests = [KEY_RPM, LIMIT_REQUESTS, LEFT_REQUESTS, RESET_REQUESTS];
-    let tokens = [KEY_TPM, LIMIT_TOKENS, LEFT_TOKENS, RESET_TOKENS];
-    let by_requests = one(scope.rpm, state.rpm_left, requests, left_requests);
-    let by_tokens = one(scope.tpm, state.tpm_left, tokens, left_tokens);
+    let by_requests = one(scope.rpm, state.rpm_left, OF_REQUESTS, left_requests);
+    let by_tokens = one(scope.tpm, state.tpm_left, OF_TOKENS, left_tokens);
     by_requests || by_tokens
 }
 

@@ -35,6 +35,8 @@ pub struct Deployment {
     /// `x-litellm-model-id` and `x-litellm-model-api-base`.
     pub shown_id: HeaderValue,
     pub shown_base: Option<HeaderValue>,
+    /// `x-litellm-model-region`.
+    pub shown_region: Option<HeaderValue>,
     pub metrics: DeploymentMetrics,
     /// Its health, for routing.
     pub state: Arc<routing::Deployment>,
@@ -421,6 +423,11 @@ impl Deployment {
             shown_id: HeaderValue::try_from(&entry.deployment_id).map_err(|_| broken("its id"))?,
             shown_base: without_userinfo(&entry.api_base)
                 .and_then(|base| HeaderValue::try_from(base).ok()),
+            shown_region: entry
+                .hints
+                .region
+                .as_ref()
+                .and_then(|region| HeaderValue::try_from(region).ok()),
             metrics: DeploymentMetrics::default(),
             state: Arc::new(routing::Deployment::new(Spec::of(entry))),
             limits: limits(entry),

@@ -30,6 +30,8 @@ pub struct Plan {
     /// None where no rule looks at requests.
     facts: Option<Box<Facts>>,
     pub max_fallbacks: u32,
+    /// When the choice began.
+    began: Option<Instant>,
 }
 
 /// A call as it came.
@@ -93,9 +95,11 @@ impl Plan {
             fallbacks: came.request.fallbacks.clone(),
         };
         let deadline = gateway.moment_of(came.started).plus(came.timeout);
+        let mut began = None;
         let facts = if models.is_plain() && came.wishes.region.is_none() {
             None
         } else {
+            began = Some(Instant::now());
             // A box, so that calls that need none of it have no room for it.
             let facts = Box::pin(Facts::of(gateway, models, &asked, came));
             Some(Box::new(facts.await))
@@ -109,12 +113,15 @@ impl Plan {
             attempts: Attempts::new(models.rules.clone(), asked, elsewhere, overrides, deadline),
             facts,
             max_fallbacks,
+            began,
         }
     }
 
     /// What comes next.
     pub fn step(&mut self, gateway: &Gateway, event: &Event<'_>) -> Step<Arc<Served>> {
-        let (now, random) = (gateway.moment(), rand::random());
+        let at = Instant::now();
+        self.began.get_or_insert(at);
+        let (now, random) = (gateway.moment_of(at), rand::random());
         let models = gateway.models.load();
         let lookup = |name: &str| models.find(name).ok().filter(|group| callable(group));
         let facts = self.facts.as_deref();
@@ -173,6 +180,12 @@ impl Plan {
             NoChoice::Tried => "none has room",
         };
         Error::NoDeployment { model, reason }
+    }
+
+    /// When the first choice began; `now` before it.
+    #[must_use]
+    pub fn began(&self, now: Instant) -> Instant {
+        self.began.unwrap_or(now)
     }
 
     #[must_use]

@@ -8,12 +8,14 @@ mod open;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use config::FailureKind;
+
 use budgets::{Granted, Reserve, Scope, ScopeKind};
 use journal::Position;
 use journal::fail_point::pass;
 use schemas::{
-    Admitted, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome, Partition,
-    Progress, Stages, StreamMark, Text, Topic, Usage,
+    Admitted, Attempt, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome,
+    Partition, Progress, Stages, StreamMark, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
@@ -33,6 +35,8 @@ pub struct End {
     pub reading: Reading,
     /// A hit of the cache: which tier, how near, and what it saved.
     pub hit: Option<(CacheKind, f32, NanoUsd)>,
+    /// When; unless it is now.
+    pub at: Option<Instant>,
 }
 
 impl End {
@@ -47,6 +51,7 @@ impl End {
             service_tier,
             reading,
             hit: None,
+            at: None,
         }
     }
 
@@ -105,6 +110,12 @@ pub struct Call {
     spent: NanoUsd,
     spent_tokens: u64,
     expires: Micros,
+    /// Of the present attempt: when it went out, how it failed.
+    sent_at: Instant,
+    failed: Option<(FailureKind, u16)>,
+    /// What led to it, and how long it was waited for.
+    why: &'static str,
+    waited: Duration,
     pub scopes: Vec<Scope>,
     pub granted: Granted,
 }
@@ -112,6 +123,10 @@ pub struct Call {
 /// What another attempt goes to, and what bounds it.
 pub struct Onward<'a> {
     pub attempt_no: u32,
+    /// `first`, `retry` or `fallback`.
+    pub why: &'static str,
+    /// Waited before it.
+    pub after: Duration,
     pub provider: &'a Text,
     pub model: &'a Text,
     pub deployment: &'a Text,
@@ -131,6 +146,8 @@ pub struct Opening {
     pub granted: Granted,
     pub expires: Micros,
     pub started: Instant,
+    pub stages: Stages,
+    pub metadata: Option<Text>,
 }
 
 impl Call {
@@ -148,6 +165,8 @@ impl Call {
             granted,
             expires,
             started,
+            stages,
+            metadata,
         } = opening;
         let partition = partition(&admitted, gateway.partitions);
         let slot = gateway.open_calls.enter(&gateway.journal);
@@ -181,6 +200,10 @@ impl Call {
             spent: NanoUsd::ZERO,
             spent_tokens: 0,
             expires,
+            sent_at: started,
+            failed: None,
+            why: "first",
+            waited: Duration::ZERO,
             scopes,
             granted,
             usage: Box::new(Usage {
@@ -213,21 +236,52 @@ impl Call {
                 saved: NanoUsd::ZERO,
                 first_byte_us: None,
                 duration_us: 0,
-                stages: Stages::default(),
+                stages,
                 attempts: Vec::new(),
                 compression: None,
                 parent: None,
-                metadata: None,
+                metadata,
             }),
         })
     }
 
     /// The request goes out: from here on a hang-up costs. Where it goes after another attempt is marked,
     /// so that a crash bills the right one.
-    pub fn dispatched(&mut self) {
+    pub fn dispatched(&mut self, at: Instant) {
         self.state = State::Dispatched;
+        self.sent_at = at;
         if self.usage.attempt_no > 1 {
             self.mark();
+        }
+    }
+
+    /// Where the time went.
+    pub fn stages(&mut self) -> &mut Stages {
+        &mut self.usage.stages
+    }
+
+    /// The present attempt failed; it may be followed by another.
+    pub fn failed(&mut self, kind: FailureKind, status: u16) {
+        self.failed = Some((kind, status));
+    }
+
+    /// The call was sent where a threshold wants it.
+    pub fn steered(&mut self) {
+        self.why = "threshold";
+    }
+
+    /// The present attempt, as it ended.
+    fn attempt(&self, status: u32) -> Attempt {
+        let usage = &self.usage;
+        Attempt {
+            deployment: usage.deployment.clone(),
+            provider: usage.provider.clone(),
+            model: usage.model.clone(),
+            why: self.why.into(),
+            failure: self.failed.map(|(kind, _)| kind.name().into()),
+            status,
+            wait_us: whole_micros(self.waited),
+            took_us: micros(self.sent_at),
         }
     }
 
@@ -290,6 +344,10 @@ impl Call {
     /// The journal failed. The client must not get the answer: nobody could bill it. The hold stands
     /// until the next start closes the call as abandoned.
     pub fn close(&mut self, end: End) -> Result<Closed, Error> {
+        if !self.usage.attempts.is_empty() && self.state == State::Dispatched {
+            let last = self.attempt(u32::from(end.status));
+            self.usage.attempts.push(last);
+        }
         self.state = State::Closed;
         let own = self.fill(end);
         let usage = &self.usage;
@@ -332,11 +390,13 @@ impl Call {
         self.spent = self.spent.saturating_add(own);
         self.spent_tokens = self.spent_tokens.saturating_add(tokens(&self.usage));
         self.usage.hold = self.room();
+        let attempts = std::mem::take(&mut self.usage.attempts);
         let appended =
             self.gateway
                 .journal
                 .append(Topic::Usage, self.partition, &self.usage.body());
         self.usage.last = true;
+        self.usage.attempts = attempts;
         self.gateway.journal.sync_soon(appended?.position);
         self.gateway.metrics.attempted(&self.usage, own);
         Ok(())
@@ -345,6 +405,14 @@ impl Call {
     /// Turns to another deployment; nothing has been sent there yet.
     pub fn onward(&mut self, to: &Onward<'_>) {
         self.state = State::Admitted;
+        // None where a deployment had no room: nothing went out.
+        if let Some((_, status)) = self.failed {
+            let ended = self.attempt(u32::from(status));
+            self.usage.attempts.push(ended);
+            self.failed = None;
+        }
+        (self.why, self.waited) = (to.why, to.after);
+        self.usage.stages.connect_us = None;
         self.input_bound = to.input_bound;
         self.output_bound = to
             .output_cap
@@ -402,8 +470,11 @@ impl Call {
     /// Puts the end of an attempt into its record. Answers what it costs.
     fn fill(&mut self, end: End) -> NanoUsd {
         let usage = &mut self.usage;
-        usage.event_time = clock::now();
-        usage.duration_us = micros(self.started);
+        let at = end.at.unwrap_or_else(Instant::now);
+        usage.duration_us = whole_micros(at.saturating_duration_since(self.started));
+        // Both clocks were read when the call came.
+        let after = i64::try_from(usage.duration_us).unwrap_or(i64::MAX);
+        usage.event_time = Micros(usage.admitted_at.0.saturating_add(after));
         usage.outcome = end.outcome;
         usage.status = u32::from(end.status);
         usage.error_code = end.error_code;
@@ -579,7 +650,8 @@ fn micros(since: Instant) -> u64 {
     whole_micros(since.elapsed())
 }
 
-fn whole_micros(span: Duration) -> u64 {
+#[must_use]
+pub fn whole_micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 

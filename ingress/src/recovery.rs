@@ -8,8 +8,8 @@ use bytes::Bytes;
 use journal::{Journal, Record};
 use schemas::codec::Blob;
 use schemas::{
-    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId,
-    Stages, StreamMark, Topic, Usage,
+    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId, Stages,
+    StreamMark, Topic, Usage,
 };
 
 use crate::Error;

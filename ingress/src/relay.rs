@@ -118,10 +118,11 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
     );
     let sent = as_asked(&body, model, &exchange.call.usage().model_requested);
 
-    let settled = exchange
-        .settle(End::ok(reading, finish, service_tier))
-        .await
-        .map_err(Failed::over)?;
+    let end = End {
+        at: Some(answered),
+        ..End::ok(reading, finish, service_tier)
+    };
+    let settled = exchange.settle(end).await.map_err(Failed::over)?;
     exchange.succeeded(answered, answered, tokens);
     if complete {
         exchange.remember(Complete {
@@ -152,9 +153,10 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
 }
 
 /// Reads a provider's refusal: nothing was produced, so nothing is billed.
-pub async fn refusal(exchange: &Exchange, answer: &mut Answer) -> Box<Failed> {
+pub async fn refusal(exchange: &mut Exchange, answer: &mut Answer) -> Box<Failed> {
     let body = answer.collect(ERROR_MAX).await.unwrap_or_default();
     let mut error = openai::error(answer.status, answer.fields.get("retry-after"), &body);
+    exchange.heard(std::mem::take(&mut answer.fields));
     if error.status.is_server_error() {
         error.message = format!("{}Exception - {}", exchange.exception(), error.message);
     }

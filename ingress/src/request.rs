@@ -58,6 +58,10 @@ pub struct ModelRequest {
     pub num_retries: Option<u32>,
     pub fallbacks: Option<Vec<String>>,
     pub timeout: Option<f64>,
+    /// `mock_response`: the answer, without asking anybody.
+    pub mock: Option<String>,
+    /// `metadata.spend_logs_metadata`, as it stands.
+    pub logged: Option<Text>,
     /// `prediction` is set: rejected predicted tokens are billed as output.
     pub predicts: bool,
     /// Offset just behind the opening brace.
@@ -139,6 +143,8 @@ struct Fields<'a> {
     fallbacks: Field<'a>,
     #[serde(borrow, default)]
     timeout: Field<'a>,
+    #[serde(borrow, default)]
+    mock_response: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -161,6 +167,8 @@ impl<'a> Fields<'a> {
 struct Metadata<'a> {
     #[serde(borrow, default)]
     tags: Field<'a>,
+    #[serde(borrow, default)]
+    spend_logs_metadata: Field<'a>,
 }
 
 #[derive(Deserialize)]
@@ -237,7 +245,14 @@ impl ModelRequest {
             }
         }
         let metadata = fields.metadata.text().filter(|text| text.starts_with('{'));
-        let (tags, tags_at) = metadata.map_or((Vec::new(), None), tags);
+        let (tags, tags_at, logged) = metadata.map_or((Vec::new(), None, None), ours);
+        let mock = match fields.mock_response.text() {
+            Some(text) if endpoint == Endpoint::Chat => Some(
+                serde_json::from_str(text)
+                    .map_err(|_| wrong_type("mock_response", "a string", text))?,
+            ),
+            _ => None,
+        };
         let mut output_cap = None;
         let mut null_caps = [None, None];
         for (name, null) in endpoint.caps().iter().zip(&mut null_caps) {
@@ -277,6 +292,8 @@ impl ModelRequest {
                 fields.num_retries.0.map(RawValue::get),
                 fields.fallbacks.0.map(RawValue::get),
                 fields.timeout.0.map(RawValue::get),
+                fields.mock_response.0.map(RawValue::get),
+                logged,
             ]
             .into_iter()
             .flatten()
@@ -307,6 +324,8 @@ impl ModelRequest {
                         .ok_or_else(|| wrong_type("timeout", "seconds above 0", text))?,
                 ),
             },
+            mock,
+            logged: logged.map(Text::from),
             predicts: fields.prediction.text().is_some(),
             first_member: brace + 1,
             endpoint,
@@ -369,6 +388,8 @@ impl ModelRequest {
             num_retries: None,
             fallbacks: None,
             timeout: None,
+            mock: None,
+            logged: None,
             predicts: false,
             first_member: 0,
             endpoint,
@@ -483,17 +504,21 @@ fn include_usage(field: Field<'_>) -> Result<bool, Error> {
     Ok(options.include_usage == Some(true))
 }
 
-/// `metadata` belongs to the provider too: whatever is not a list of texts is left alone.
-fn tags(metadata: &str) -> (Vec<Text>, Option<&str>) {
-    let Ok(Metadata { tags }) = serde_json::from_str::<Metadata<'_>>(metadata) else {
-        return (Vec::new(), None);
+/// Of `metadata`, which belongs to the provider too, what is ours: its tags and where they stand, and what the
+/// caller wants in its logs. What has another shape than ours is left alone.
+fn ours(metadata: &str) -> (Vec<Text>, Option<&str>, Option<&str>) {
+    let Ok(found) = serde_json::from_str::<Metadata<'_>>(metadata) else {
+        return (Vec::new(), None, None);
     };
-    let Some(raw) = tags.text() else {
-        return (Vec::new(), None);
-    };
-    match serde_json::from_str::<Vec<String>>(raw) {
-        Ok(list) => (list.into_iter().map(Text::from).collect(), Some(raw)),
-        Err(_) => (Vec::new(), None),
+    let logged = found.spend_logs_metadata.text();
+    let logged = logged.filter(|text| text.starts_with('{'));
+    let list = found.tags.text().and_then(|raw| {
+        let list = serde_json::from_str::<Vec<String>>(raw).ok()?;
+        Some((list.into_iter().map(Text::from).collect(), raw))
+    });
+    match list {
+        Some((tags, raw)) => (tags, Some(raw), logged),
+        None => (Vec::new(), None, logged),
     }
 }
 

@@ -14,7 +14,9 @@ use tower_service::Service as _;
 
 use crate::endpoint::Endpoint;
 use crate::reply::Content;
-use crate::{Error, Gateway, Worker, cache_routes, chat, health, management, models, spend};
+use crate::{
+    Error, Gateway, Worker, cache_routes, chat, headers, health, management, models, spend,
+};
 
 /// Management bodies are small.
 const MANAGEMENT_BODY_MAX: usize = 4 << 20;
@@ -28,14 +30,17 @@ pub async fn answer(
 ) -> Result<Response<Content>, Infallible> {
     if let Some((endpoint, model)) = Endpoint::of(request.uri().path()) {
         if request.method() != Method::POST {
-            return Ok(Error::NotPost.into_response().map(Content::Routed));
+            let mut refusal = Error::NotPost.into_response();
+            headers::version(refusal.headers_mut());
+            return Ok(refusal.map(Content::Routed));
         }
         let model = model.map(|model| percent_decode_str(model).decode_utf8_lossy().into());
         return Ok(chat::receive(&worker, request, endpoint, model)
             .await
             .into());
     }
-    let response = Box::pin(routes.call(request)).await?;
+    let mut response = Box::pin(routes.call(request)).await?;
+    headers::version(response.headers_mut());
     Ok(response.map(Content::Routed))
 }
 

@@ -55,6 +55,7 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Reply 
     let head = exchange.head(&answer.fields, timing, |into| {
         headers::content_type(into, "text/event-stream; charset=utf-8");
         headers::no_cache(into);
+        headers::spend_before(into, &exchange.call);
     });
     let relay = Relay {
         kept: exchange.ticket.is_some().then(BytesMut::new),

@@ -156,11 +156,13 @@ impl Upstream {
         body: Bytes,
         now: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let (head, conn) = self
+        let (head, conn, connected) = self
             .pool
             .send(peer, &target.head, &body, self.connect, now)
             .await?;
-        Ok(Answer::pooled(head, conn, self.pool.clone(), peer.clone()))
+        let mut answer = Answer::pooled(head, conn, self.pool.clone(), peer.clone());
+        answer.connected = connected;
+        Ok(answer)
     }
 
     async fn through_reqwest(

@@ -47,6 +47,14 @@ impl Lines {
         });
     }
 
+    /// Seconds as LiteLLM writes them: `600.0`.
+    pub fn decimal_seconds(&mut self, name: &str, span: Duration) {
+        self.line(name, |line| {
+            decimal(line, span.as_secs());
+            fraction(line, u64::from(span.subsec_millis()), 3);
+        });
+    }
+
     /// Milliseconds with three decimals.
     pub fn millis(&mut self, name: &str, elapsed: Duration) {
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
@@ -198,6 +206,10 @@ mod tests {
         assert_eq!(millis(500), "t: 0.5\r\n");
         assert_eq!(millis(0), "t: 0.0\r\n");
         assert_eq!(shown(|lines| lines.seconds("s", 60)), "s: 60s\r\n");
+        let seconds =
+            |millis| shown(|lines| lines.decimal_seconds("s", Duration::from_millis(millis)));
+        assert_eq!(seconds(600_000), "s: 600.0\r\n");
+        assert_eq!(seconds(1_250), "s: 1.25\r\n");
         assert_eq!(
             shown(|lines| lines.number("n", u64::MAX)),
             "n: 18446744073709551615\r\n"

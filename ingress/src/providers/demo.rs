@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -31,9 +31,50 @@ struct Reply {
 /// Answers a request body, exactly as it would go out to a provider.
 #[must_use]
 pub fn answer(body: &Bytes, deadline: Instant) -> Answer {
+    with(body, None, deadline)
+}
+
+/// Errors that LiteLLM's `mock_response` asks for by name.
+/// <https://docs.litellm.ai/docs/proxy/reliability>
+const MOCKED_ERRORS: &[(&str, u16, &str)] = &[
+    ("litellm.RateLimitError", 429, "rate_limit_exceeded"),
+    (
+        "litellm.ContextWindowExceededError",
+        400,
+        "context_length_exceeded",
+    ),
+    ("litellm.InternalServerError", 500, "server_error"),
+    (
+        "Exception: content_filter_policy",
+        400,
+        "content_policy_violation",
+    ),
+];
+
+/// The answer that a client asks for by `mock_response`: this text, or the error that it names. Nobody else is
+/// asked. It is priced as its model's own would be, as LiteLLM does, so that budgets can be tried.
+#[must_use]
+pub fn mocked(body: &Bytes, text: &str, deadline: Instant) -> Answer {
+    let named = MOCKED_ERRORS.iter().find(|(name, ..)| *name == text);
+    let Some((name, status, code)) = named else {
+        return with(body, Some(text), deadline);
+    };
+    let message = format!("this is a mock of {name}");
+    let error =
+        json!({ "error": { "message": message, "type": code, "param": null, "code": code } });
+    let mut answer = Answer::local(
+        &HeaderMap::new(),
+        VecDeque::from([Bytes::from(error.to_string())]),
+        deadline,
+    );
+    answer.status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer
+}
+
+fn with(body: &Bytes, text: Option<&str>, deadline: Instant) -> Answer {
     let mut headers = HeaderMap::new();
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
-    let reply = Reply::to(&request, body);
+    let reply = Reply::to(&request, body, text);
     let chunks = if request["stream"] == true {
         headers.insert(
             header::CONTENT_TYPE,
@@ -51,7 +92,8 @@ pub fn answer(body: &Bytes, deadline: Instant) -> Answer {
 }
 
 impl Reply {
-    fn to(request: &Value, body: &[u8]) -> Self {
+    /// With a `text`, that is what is said, and no tool is called.
+    fn to(request: &Value, body: &[u8], text: Option<&str>) -> Self {
         let messages = request["messages"]
             .as_array()
             .map_or(&[][..], Vec::as_slice);
@@ -61,11 +103,13 @@ impl Reply {
             .collect();
         let question = texts.last().cloned().unwrap_or_default();
         let prompt: usize = texts.iter().map(|text| words(text).count().max(1)).sum();
-        let calls = tool_calls(request, &question);
+        let calls = match text {
+            Some(_) => Vec::new(),
+            None => tool_calls(request, &question),
+        };
+        let said = text.map_or_else(|| format!("You said: {question}"), str::to_owned);
         let mut spoken: Vec<String> = if calls.is_empty() {
-            words(&format!("You said: {question}"))
-                .map(str::to_owned)
-                .collect()
+            words(&said).map(str::to_owned).collect()
         } else {
             Vec::new()
         };

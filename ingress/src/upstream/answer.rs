@@ -23,6 +23,8 @@ use super::{Peer, Stage, UpstreamError};
 pub struct Answer {
     pub status: StatusCode,
     pub fields: Fields,
+    /// How long a new connection took; none where one was kept.
+    pub connected: Option<Duration>,
     source: Source,
     deadline: Instant,
     idle: Duration,
@@ -54,6 +56,7 @@ impl Answer {
         Self {
             status,
             fields,
+            connected: None,
             source,
             deadline: now,
             idle: Duration::MAX,
@@ -230,6 +233,7 @@ impl Answer {
         Some(Self {
             status: self.status,
             fields: Fields::default(),
+            connected: None,
             source: std::mem::replace(&mut self.source, Source::Ended),
             deadline: self.deadline,
             idle: self.idle,

@@ -52,7 +52,7 @@ impl Hasher for Id {
 }
 
 impl Pool {
-    /// Sends a request over a kept connection or a new one.
+    /// Sends a request over a kept connection or a new one. Answers how long a new one took.
     pub async fn send(
         &self,
         peer: &Peer,
@@ -60,25 +60,27 @@ impl Pool {
         body: &Bytes,
         connect: Duration,
         now: Instant,
-    ) -> Result<(Head, Conn), UpstreamError> {
+    ) -> Result<(Head, Conn, Option<Duration>), UpstreamError> {
         while let Some(mut conn) = self.take(peer, now).await {
             match conn.exchange(head, body).await {
-                Ok(head) => return Ok((head, conn)),
+                Ok(head) => return Ok((head, conn, None)),
                 Err(WireError::Unsent) => {}
                 // Closed by the provider in this very moment, perhaps. What it had read of the request by then
                 // nobody knows, so it is not sent again: the client is told, and decides.
                 Err(error) => return Err(error.into()),
             }
         }
+        let began = Instant::now();
         let wire = tokio::time::timeout(connect, open(peer))
             .await
             .map_err(|_| UpstreamError::Timeout {
                 stage: Stage::Connect,
                 after: connect,
             })??;
+        let took = began.elapsed();
         let mut conn = Box::new(wire);
         let head = conn.exchange(head, body).await?;
-        Ok((head, conn))
+        Ok((head, conn, Some(took)))
     }
 
     /// The connection used last, if it is still good.

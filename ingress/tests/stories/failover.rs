@@ -57,6 +57,18 @@ async fn a_failure_before_the_answer_is_not_seen() {
     assert_eq!(header(&told, "x-litellm-model-group"), Some("spare"));
     // A 500 produced nothing: one record, priced by the model that served it.
     let usages = world.ended(1).await;
+    let tried: Vec<_> = usages[0]
+        .attempts
+        .iter()
+        .map(|a| (&*a.deployment, &*a.why, a.failure.as_deref(), a.status))
+        .collect();
+    assert_eq!(
+        tried,
+        [
+            ("id-of-one", "first", Some("internal_server_error"), 500),
+            ("spare-at-the-second", "fallback", None, 200)
+        ]
+    );
     assert_eq!((usages[0].attempt_no, &*usages[0].model), (2, "up-2"));
     assert_eq!(usages[0].outcome, Outcome::Ok);
 }
@@ -76,6 +88,8 @@ async fn a_stream_that_breaks_before_its_first_byte_goes_on_elsewhere() {
     let usages = world.ended(2).await;
     let tried: Vec<_> = usages.iter().map(|u| (u.attempt_no, u.last)).collect();
     assert_eq!(tried, [(1, false), (2, true)]);
+    // The chain stands on the last record.
+    assert_eq!((usages[0].attempts.len(), usages[1].attempts.len()), (0, 2));
     assert_eq!(&*usages[0].model, "up-1");
     assert!(usages[0].estimated && usages[0].meters.input_tokens() > 0);
 }
@@ -162,6 +176,10 @@ async fn retries_are_the_clients_to_ask_for() {
     assert_eq!(told.status, 500);
     let bodies = world.provider.bodies();
     assert_eq!(bodies.len(), 3);
+    let usages = world.ended(1).await;
+    let why: Vec<_> = usages[0].attempts.iter().map(|a| &*a.why).collect();
+    assert_eq!(why, ["first", "retry", "retry"]);
+    assert!(usages[0].attempts.iter().skip(1).all(|a| a.wait_us > 0));
     assert!(bodies.iter().all(|body| !body.contains("num_retries")));
     // Alone, and nothing said: what the provider answered is told at once.
     world.chat(MASTER, json!({})).await;

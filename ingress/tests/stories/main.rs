@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod failover;
+mod headers;
 mod limits;
 mod plain;
 mod provider;

@@ -442,10 +442,17 @@ impl Journal {
 impl Drop for Open {
     fn drop(&mut self) {
         self.shared.queue.stop();
-        if let Some(thread) = self.thread.lock().take() {
-            // It panicked: what it had synced is synced, and the rest is in the page cache.
-            let _ = thread.join();
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
+        if thread.thread().id() == std::thread::current().id() {
+            // The sync thread woke a task that held the journal last. A thread cannot wait for itself: what it
+            // does at its end is done here, before the directory's lock goes.
+            self.shared.close();
+            return;
         }
+        // Where it panicked: what it had synced is synced, and the rest is in the page cache.
+        let _ = thread.join();
     }
 }
 

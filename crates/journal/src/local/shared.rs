@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -31,6 +31,7 @@ pub struct Shared {
     syncing: Mutex<()>,
     pub queue: SyncQueue,
     poison: OnceLock<String>,
+    closed: AtomicBool,
     pub groups: Mutex<BTreeMap<String, Committed>>,
     /// Bytes of records that every group has committed past.
     acknowledged: AtomicU64,
@@ -63,6 +64,7 @@ impl Shared {
             syncing: Mutex::new(()),
             queue: SyncQueue::default(),
             poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
             acknowledged: AtomicU64::new(first_logical),
             groups: Mutex::new(groups),
             durable_readers: Notify::new(),
@@ -70,7 +72,7 @@ impl Shared {
             syncs: AtomicU64::new(0),
             low_water: AtomicU64::new(low_water.bits()),
             #[cfg(test)]
-            fail_next_sync: std::sync::atomic::AtomicBool::new(false),
+            fail_next_sync: AtomicBool::new(false),
         };
         shared.count_acknowledged(&shared.groups.lock());
         Ok(shared)
@@ -236,8 +238,11 @@ impl Shared {
         self.acknowledged.load(Ordering::Acquire)
     }
 
-    /// At a clean end.
+    /// At a clean end, once: the directory may be another's after it.
     pub fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let unused = self.writer.lock().prepared.take();
         if let Some(unused) = unused {
             // Its name is ours and nothing is in it; the next start would remove it.

@@ -76,6 +76,10 @@ impl SyncQueue {
         self.wake.notify_one();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.asked.lock().stop
+    }
+
     fn rouse(&self, asked: &Asked) {
         if asked.asleep {
             self.wake.notify_one();
@@ -181,7 +185,10 @@ pub fn run(shared: &Shared) {
             // A failure has poisoned the journal; whoever appends next is told.
             let _ = shared.tidy_without_sync();
         }
-        shared.prepare();
+        // Who was woken may have let go of the journal, and its directory is another's then.
+        if !shared.queue.is_stopped() {
+            shared.prepare();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Readers: what they may see and when.
 
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Wake;
 use std::time::Duration;
 
 use journal::{Error, Journal, Lag, LocalReader, Options, Reader, Start, Sync};
@@ -89,6 +91,37 @@ async fn a_wait_that_is_dropped_hurts_nobody() {
         wait.join().expect("ends well");
     }
     assert_eq!(journal.last_of(Topic::Usage, Partition(0)).0, 450);
+}
+
+/// What a server's task does when it is dropped by whoever woke it last.
+struct Holder(Mutex<Option<Journal>>, mpsc::Sender<()>);
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().expect("sound").take();
+        self.1.send(()).expect("waited for");
+    }
+}
+
+#[test]
+fn the_sync_thread_may_be_the_last_to_let_go() {
+    let root = tempfile::tempdir().expect("a directory");
+    for n in 0..20 {
+        let (journal, _) = open(root.path(), Sync::Group);
+        let position = append(&journal, &body(n, 100));
+        let mut wait = Box::pin(journal.durable(position));
+        let (told, woken) = mpsc::channel();
+        let waker = Arc::new(Holder(Mutex::new(Some(journal)), told)).into();
+        let pending = wait
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker))
+            .is_pending();
+        if pending {
+            woken.recv_timeout(PATIENCE).expect("woken");
+        }
+    }
+    let (journal, _) = open(root.path(), Sync::Group);
+    assert_eq!(journal.last_of(Topic::Usage, Partition(0)).0, 20);
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ fn config(base: &str) -> Config {
             total_stream: Duration::from_secs(600),
         },
         hints: config::Hints::default(),
+        params: config::Params::default(),
         line: 0,
     };
     Config {

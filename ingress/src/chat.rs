@@ -33,7 +33,7 @@ use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
-use crate::{Error, Gateway, Worker, relay, stream};
+use crate::{Error, Gateway, Worker, params, relay, stream};
 
 /// What a client may wait at most, plain and streamed.
 const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
@@ -197,6 +197,7 @@ async fn run(
             reason: "the built-in model answers chat only",
         });
     }
+    params::check(&request, &served)?;
     let origin = Origin {
         caller: &caller,
         call_id: sent.call_id.clone(),
@@ -359,6 +360,13 @@ impl Exchange {
                 return Err(Failed::new(error, failure, Reading::default()));
             }
         };
+        // The first one was looked at before it was admitted.
+        if self.call.usage().attempt_no > 1
+            && let Err(error) = params::check(request, &served)
+        {
+            let failure = Failure::of(FailureKind::BadRequest);
+            return Err(Failed::new(error, failure, Reading::default()));
+        }
         let mut answer = match self.dispatch(request, target).await {
             Ok(answer) => answer,
             Err(source) => {

@@ -23,6 +23,7 @@ mod json;
 pub mod management;
 pub mod metrics;
 mod models;
+mod params;
 mod plan;
 mod probe;
 mod providers;

@@ -20,7 +20,7 @@ use crate::auth::authenticate;
 use crate::endpoint::Endpoint;
 use crate::metrics::DeploymentMetrics;
 use crate::upstream::Peer;
-use crate::{Error, Gateway};
+use crate::{Error, Gateway, params};
 
 /// One deployment, with everything that does not change from call to call made ready.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Served {
     pub target: Option<Target>,
     /// The name that it serves under.
     pub shown: Arc<Shown>,
+    /// What happens to the members of requests; none where all go out as they came.
+    pub params: Option<Box<params::Rules>>,
 }
 
 /// Where a call is sent, at the deployment's peer.
@@ -488,6 +490,7 @@ impl Served {
         };
         let priced_as = entry.base_model.as_deref().unwrap_or(upstream_model).into();
         Ok(Self {
+            params: params::Rules::of(entry, upstream_model),
             upstream_model: upstream_model.into(),
             priced_as,
             target,

@@ -119,6 +119,19 @@ impl Plan {
 
     /// What comes next.
     pub fn step(&mut self, gateway: &Gateway, event: &Event<'_>) -> Step<Arc<Served>> {
+        let step = self.choose(gateway, event);
+        // None can do what the call needs: whichever is next says which parameter it cannot take, or goes
+        // without it where the file wants that.
+        if let (Step::GiveUp(GiveUp::None(NoChoice::Unfit)), Some(facts)) = (&step, &mut self.facts)
+            && !facts.needs.is_empty()
+        {
+            facts.needs.clear();
+            return self.choose(gateway, event);
+        }
+        step
+    }
+
+    fn choose(&mut self, gateway: &Gateway, event: &Event<'_>) -> Step<Arc<Served>> {
         let at = Instant::now();
         self.began.get_or_insert(at);
         let (now, random) = (gateway.moment_of(at), rand::random());

@@ -62,10 +62,23 @@ pub struct ModelRequest {
     pub mock: Option<String>,
     /// `metadata.spend_logs_metadata`, as it stands.
     pub logged: Option<Text>,
+    /// `drop_params` and its like, where a request has them.
+    pub rules: Option<Box<OwnRules>>,
     /// `prediction` is set: rejected predicted tokens are billed as output.
     pub predicts: bool,
     /// Offset just behind the opening brace.
     pub first_member: usize,
+}
+
+/// What a request says of parameters that a provider cannot take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnRules {
+    /// `drop_params`.
+    pub drop: Option<bool>,
+    /// `additional_drop_params`.
+    pub also_drop: Vec<String>,
+    /// `allowed_openai_params`.
+    pub allow: Vec<String>,
 }
 
 /// Upper bounds of what stands in the messages beside text.
@@ -145,6 +158,12 @@ struct Fields<'a> {
     timeout: Field<'a>,
     #[serde(borrow, default)]
     mock_response: Field<'a>,
+    #[serde(borrow, default)]
+    drop_params: Field<'a>,
+    #[serde(borrow, default)]
+    additional_drop_params: Field<'a>,
+    #[serde(borrow, default)]
+    allowed_openai_params: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -294,6 +313,9 @@ impl ModelRequest {
                 fields.timeout.0.map(RawValue::get),
                 fields.mock_response.0.map(RawValue::get),
                 logged,
+                fields.drop_params.0.map(RawValue::get),
+                fields.additional_drop_params.0.map(RawValue::get),
+                fields.allowed_openai_params.0.map(RawValue::get),
             ]
             .into_iter()
             .flatten()
@@ -326,6 +348,7 @@ impl ModelRequest {
             },
             mock,
             logged: logged.map(Text::from),
+            rules: OwnRules::of(&fields)?,
             predicts: fields.prediction.text().is_some(),
             first_member: brace + 1,
             endpoint,
@@ -390,6 +413,7 @@ impl ModelRequest {
             timeout: None,
             mock: None,
             logged: None,
+            rules: None,
             predicts: false,
             first_member: 0,
             endpoint,
@@ -412,6 +436,32 @@ impl ModelRequest {
     #[must_use]
     pub fn speech_estimate(&self) -> u64 {
         self.units.seconds * SPEECH_BYTES_MIN / SPEECH_BYTES
+    }
+}
+
+impl OwnRules {
+    fn of(fields: &Fields<'_>) -> Result<Option<Box<Self>>, Error> {
+        let (drop, also, allow) = (
+            fields.drop_params.text(),
+            fields.additional_drop_params.text(),
+            fields.allowed_openai_params.text(),
+        );
+        if drop.or(also).or(allow).is_none() {
+            return Ok(None);
+        }
+        let names = |name: &str, text: Option<&str>| match text {
+            None => Ok(Vec::new()),
+            Some(text) => serde_json::from_str(text)
+                .map_err(|_| wrong_type(name, "a list of parameters", text)),
+        };
+        Ok(Some(Box::new(Self {
+            drop: match drop {
+                None => None,
+                Some(_) => Some(flag("drop_params", fields.drop_params)?),
+            },
+            also_drop: names("additional_drop_params", also)?,
+            allow: names("allowed_openai_params", allow)?,
+        })))
     }
 }
 

@@ -10,6 +10,7 @@ mod explain;
 mod kind;
 mod known;
 mod model;
+mod params;
 pub mod providers;
 mod reference;
 mod resolve;
@@ -31,6 +32,7 @@ pub use explain::check;
 pub use kind::Effect;
 pub use known::effect;
 pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts};
+pub use params::{Lack, OPENAI_PARAMS, Params};
 pub use reference::reference;
 pub use routing::{
     Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, OfName, Retries, Routing, Strategy,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DecimalText, Hints, Secret};
+use crate::{DecimalText, Hints, Params, Secret};
 
 /// One deployment: one entry of `model_list`, or one provider found in the environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,8 @@ pub struct ModelEntry {
     pub limits: ModelLimits,
     pub timeouts: ModelTimeouts,
     pub hints: Hints,
+    /// What happens to the members of requests.
+    pub params: Params,
     /// Line of the entry in the file; 0 without one.
     pub line: usize,
 }
@@ -69,8 +71,9 @@ pub enum AuthScheme {
 /// Bounds of a deployment. Tokens unless said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelLimits {
-    /// The most output tokens the model makes: `model_info.max_output_tokens`, else
-    /// `model_info.max_tokens`, else `litellm_params.max_tokens`. Bounds the hold of a call.
+    /// The most output tokens of a call that sets no bound: the lesser of what the model makes
+    /// (`model_info.max_output_tokens`, else `model_info.max_tokens`) and `litellm_params.max_tokens`, which is
+    /// then sent. Bounds the hold of a call.
     pub max_output_tokens: Option<u32>,
     /// `model_info.max_input_tokens`, else `metadata.max_tokens`: the context window.
     pub max_input_tokens: Option<u32>,

@@ -295,6 +295,8 @@ pub struct Hints {
     pub weight: Option<f64>,
     /// `litellm_params.order`, `metadata.priority`: lower ones are chosen first.
     pub order: u32,
+    /// Another model than the name's first: it answers where that cannot. `order` says the same.
+    pub stands_in: bool,
     pub tags: Vec<String>,
     /// `region_name`, `metadata.region`.
     pub region: Option<String>,

@@ -18,6 +18,8 @@ pub(crate) struct Node {
     /// From 1.
     pub line: usize,
     pub value: Value,
+    /// A scalar without quotes: what looks like a number or a truth value is one.
+    pub bare: bool,
     /// Nodes below and including this one, aliases counted in full.
     size: usize,
     /// Levels below and including this one.
@@ -85,6 +87,7 @@ impl Node {
         Self {
             line,
             value,
+            bare: false,
             size: size.saturating_add(1),
             depth: depth + 1,
         }
@@ -183,7 +186,11 @@ impl Builder<'_> {
                 if let (true, Value::Null) = (in_key_place, &value) {
                     return Err(fault(line, "an empty key"));
                 }
-                self.place(Rc::new(Node::new(line, value)), anchor, line)
+                let node = Node {
+                    bare: !is_text,
+                    ..Node::new(line, value)
+                };
+                self.place(Rc::new(node), anchor, line)
             }
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();

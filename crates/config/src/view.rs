@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemas::NanoUsd;
 
 use crate::check::Context;
-use crate::expand::expand_as;
+use crate::expand::{expand, expand_as};
 use crate::kind::{Kind, parse_bool, parse_period, parse_seconds};
 use crate::tree::{Node, Value, join};
 use crate::{DecimalText, Period, Secret};
@@ -162,6 +162,11 @@ impl<'a> View<'a> {
         self.items().iter().filter_map(Self::text).collect()
     }
 
+    /// The value as JSON, variables put in. `None` where it is not set or a variable is missing.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        json(self.node?, self.context.env)
+    }
+
     pub fn error(&self, message: impl Into<String>) {
         self.context.error(self.line, &self.path, message);
     }
@@ -172,5 +177,42 @@ impl<'a> View<'a> {
 
     pub fn context(&self) -> &'a Context<'a> {
         self.context
+    }
+}
+
+fn json(node: &Node, env: crate::expand::Env<'_>) -> Option<serde_json::Value> {
+    use serde_json::Value as Json;
+    Some(match &node.value {
+        Value::Null => Json::Null,
+        Value::Scalar(text) => {
+            let text = expand(text, env).ok()?;
+            if node.bare { bare(text) } else { text.into() }
+        }
+        Value::List(items) => {
+            let items = items.iter().map(|item| json(item, env));
+            Json::Array(items.collect::<Option<_>>()?)
+        }
+        Value::Map(entries) => {
+            let entries = entries
+                .iter()
+                .map(|entry| Some((entry.key.clone(), json(&entry.value, env)?)));
+            Json::Object(entries.collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// As YAML 1.2 reads a scalar without quotes.
+fn bare(text: String) -> serde_json::Value {
+    match text.as_str() {
+        "true" | "True" | "TRUE" => true.into(),
+        "false" | "False" | "FALSE" => false.into(),
+        // JSON's numbers keep their digits.
+        number if number.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            match serde_json::from_str::<serde_json::Number>(number) {
+                Ok(number) => number.into(),
+                Err(_) => text.into(),
+            }
+        }
+        _ => text.into(),
     }
 }

@@ -99,6 +99,13 @@ fn full_stack() {
         "litellm_settings.success_callback",
     ];
     assert_eq!(warned(&loaded), BTreeSet::from(expected));
+    // "The same name again: a cheaper fallback", and two replicas of one model.
+    let orders: Vec<u32> = config
+        .models
+        .iter()
+        .map(|model| model.hints.order)
+        .collect();
+    assert_eq!(orders, [0, 0, 0, 0, 0, 1]);
     let routing = &config.routing;
     assert_eq!(routing.strategy, Strategy::LeastBusy);
     assert_eq!(
@@ -122,6 +129,15 @@ fn blueprint() {
             "fast anthropic claude-haiku-4-5-20251001 https://api.anthropic.com/v1 sk-of-ANTHROPIC_API_KEY Some(4096) 30",
         ]
     );
+    // "Same name = automatic fallback": another maker's model stands in.
+    let stands_in: Vec<bool> = loaded
+        .config
+        .models
+        .iter()
+        .map(|m| m.hints.stands_in)
+        .collect();
+    assert_eq!(stands_in, [false, true, false]);
+    assert_eq!(loaded.config.models[0].params.max_tokens, Some(8192));
     // Exact answers only: a plain store without a threshold.
     assert!(loaded.config.cache.enabled && !loaded.config.cache.semantic);
     assert_eq!(loaded.config.cache.ttl.as_secs(), 3600);
@@ -293,10 +309,9 @@ fn unified_access() {
     );
     let url = loaded.config.models[0].url("/chat/completions", "deepseek-chat-v4");
     assert_eq!(url, "https://api.deepseek.com/chat/completions");
-    assert_eq!(
-        warned(&loaded),
-        BTreeSet::from(["litellm_settings.drop_params"])
-    );
+    assert_eq!(warned(&loaded), BTreeSet::new());
+    assert!(loaded.config.models.iter().all(|model| model.params.drop));
+    assert_eq!(loaded.config.models[0].hints.retries, Some(2));
 }
 
 #[test]

@@ -10,13 +10,15 @@ use serde_json::value::RawValue;
 use crate::edit::Edits;
 use crate::error::ProviderError;
 use crate::models::Served;
+use crate::params;
 use crate::request::ModelRequest;
 
 /// How much of an error that is no JSON is shown.
 const SHOWN_MAX: usize = 500;
 
 /// The body that goes to the provider: the client's bytes, but for the model's name where it differs,
-/// members meant for us, the usage that we need on a stream, and a cap that a budget sets.
+/// members meant for us, the usage that we need on a stream, a cap that a budget sets, and what the
+/// deployment's own parameters ask for.
 #[must_use]
 pub fn body(request: &ModelRequest, served: &Served, cap: Option<u64>) -> Bytes {
     let mut edits = Edits::default();
@@ -24,7 +26,12 @@ pub fn body(request: &ModelRequest, served: &Served, cap: Option<u64>) -> Bytes 
     for ours in &request.ours {
         edits.remove_member(&request.body, ours.clone());
     }
-    if request.stream && request.endpoint.has_stream_options() && !request.include_usage {
+    let asks_usage =
+        request.stream && request.endpoint.has_stream_options() && !request.include_usage;
+    let rules = served.params.as_deref();
+    let cap = cap.or_else(|| rules?.max_tokens(request));
+    let takes_options = rules.is_none_or(|rules| rules.takes_stream_options);
+    if asks_usage && takes_options {
         match &request.stream_options_at {
             None => edits.insert(
                 request.first_member,
@@ -45,6 +52,9 @@ pub fn body(request: &ModelRequest, served: &Served, cap: Option<u64>) -> Bytes 
                 None => edits.insert(request.first_member, format!("\"{name}\":{cap},")),
             }
         }
+    }
+    if rules.is_some() || request.rules.is_some() {
+        params::edit(&mut edits, request, served);
     }
     edits.apply(&request.body)
 }

@@ -84,6 +84,7 @@ pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
             total_stream: Duration::from_secs(20),
         },
         hints: config::Hints::default(),
+        params: config::Params::default(),
         line: 0,
     }
 }

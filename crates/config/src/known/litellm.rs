@@ -95,8 +95,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Text,
         "logs go to standard error; redirect them where they are wanted",
     ),
-    later("drop_params", Kind::Bool, PARAMETERS),
-    later("modify_params", Kind::Bool, PARAMETERS),
+    on(
+        "drop_params",
+        Kind::Bool,
+        "as in litellm_params, for all deployments",
+    ),
+    on(
+        "modify_params",
+        Kind::Bool,
+        "as in litellm_params, for all deployments",
+    ),
     later("add_function_to_prompt", Kind::Bool, PARAMETERS),
     later("enable_json_schema_validation", Kind::Bool, PARAMETERS),
     later(

@@ -282,6 +282,14 @@ fn below(kind: &Kind) -> Option<&'static [&'static [Setting]]> {
     }
 }
 
+/// The kind of a member of requests that `litellm_params` may give a default for.
+pub(crate) fn default_of_requests(key: &str) -> Option<&'static Kind> {
+    models::PARAMS
+        .iter()
+        .find(|setting| setting.name == key && setting.doc == models::DEFAULT)
+        .map(|setting| &setting.kind)
+}
+
 /// Whether a key of `litellm_params` or `model_info` is a price that takes effect.
 pub(crate) fn is_price(key: &str) -> bool {
     find(&[models::PRICES], key).is_some_and(|setting| setting.effect == Effect::Effective)

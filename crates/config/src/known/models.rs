@@ -5,13 +5,13 @@ use crate::kind::{Kind, Setting};
 
 const LIMIT: &str =
     "this limit of a deployment does not take effect yet; rpm, tpm and max_parallel_requests do";
-const RETRY: &str = "give it in router_settings, for all deployments";
 const AWS: &str = "AWS's own dialect and signatures do not take effect yet";
 const VERTEX: &str = "Vertex AI's own dialect does not take effect yet";
 const ENTRA: &str = "Azure's directory sign-in does not take effect yet; use api_key";
-const CAPABILITY: &str = "capabilities do not steer requests yet";
-const DEFAULTS: &str =
-    "defaults for the parameters of a request do not take effect yet; requests go out as they came";
+const CAPABILITY: &str = "describes the model, and steers nothing";
+/// What marks a member of requests.
+pub(super) const DEFAULT: &str = "sent with requests that do not say it themselves";
+const OLLAMA: &str = "belongs to Ollama's own dialect; set it in the Modelfile, or in extra_body";
 const ACCESS: &str = "access groups do not take effect yet; a key's own list of models does";
 
 pub(super) const ENTRY: &[Setting] = &[
@@ -73,7 +73,7 @@ pub(super) const PARAMS: &[Setting] = &[
     on(
         "max_tokens",
         Kind::Positive,
-        "the most output tokens of the model, unless model_info says it",
+        "sent with requests without a bound of their own; budgets hold no more for them",
     ),
     on(
         "max_completion_tokens",
@@ -120,49 +120,89 @@ pub(super) const PARAMS: &[Setting] = &[
         Kind::Count,
         "attempts after one at this deployment",
     ),
-    later("retry_policy", Kind::Map(&Kind::Count), RETRY),
+    on(
+        "retry_policy",
+        Kind::Map(&Kind::Count),
+        "retries by kind of failure, for the whole name",
+    ),
     on(
         "cooldown_time",
         Kind::Number,
         "seconds that it is left alone when it fails",
     ),
-    later("fallbacks", ANY_LIST, RETRY),
-    later("context_window_fallback_dict", ANY_MAP, RETRY),
-    later("temperature", Kind::Number, DEFAULTS),
-    later("top_p", Kind::Ratio, DEFAULTS),
-    later("top_k", Kind::Count, DEFAULTS),
-    later("n", Kind::Positive, DEFAULTS),
-    later("seed", Kind::Signed, DEFAULTS),
-    later("stop", Kind::Any, DEFAULTS),
-    later("stream", Kind::Bool, DEFAULTS),
-    later("presence_penalty", Kind::Signed, DEFAULTS),
-    later("frequency_penalty", Kind::Signed, DEFAULTS),
-    later("logit_bias", ANY_MAP, DEFAULTS),
-    later("logprobs", Kind::Bool, DEFAULTS),
-    later("top_logprobs", Kind::Count, DEFAULTS),
-    later("response_format", Kind::Any, DEFAULTS),
-    later("reasoning_effort", Kind::Any, DEFAULTS),
-    later("reasoning", Kind::Any, DEFAULTS),
-    later("thinking", Kind::Any, DEFAULTS),
-    later("verbosity", Kind::Text, DEFAULTS),
-    later("service_tier", Kind::Text, DEFAULTS),
-    later("tools", ANY_LIST, DEFAULTS),
-    later("tool_choice", Kind::Any, DEFAULTS),
-    later("parallel_tool_calls", Kind::Bool, DEFAULTS),
-    later("modalities", TEXTS, DEFAULTS),
-    later("dimensions", Kind::Positive, DEFAULTS),
-    later("encoding_format", Kind::Text, DEFAULTS),
-    later("input_type", Kind::Text, DEFAULTS),
-    later("user", Kind::Text, DEFAULTS),
-    later("metadata", ANY_MAP, DEFAULTS),
-    later("safety_settings", ANY_LIST, DEFAULTS),
-    later("web_search_options", Kind::Any, DEFAULTS),
-    later("prompt_cache_key", Kind::Text, DEFAULTS),
-    later("extra_body", ANY_MAP, DEFAULTS),
-    later("drop_params", Kind::Bool, PARAMETERS),
-    later("additional_drop_params", TEXTS, PARAMETERS),
-    later("allowed_openai_params", TEXTS, PARAMETERS),
-    later("modify_params", Kind::Bool, PARAMETERS),
+    on(
+        "fallbacks",
+        ANY_LIST,
+        "names to try after this name has failed, as in router_settings",
+    ),
+    on(
+        "context_window_fallback_dict",
+        ANY_MAP,
+        "names for prompts that are too long, as in router_settings",
+    ),
+    on("temperature", Kind::Number, DEFAULT),
+    on("top_p", Kind::Ratio, DEFAULT),
+    on("top_k", Kind::Count, DEFAULT),
+    never(
+        "n",
+        Kind::Positive,
+        "how many answers are paid for is the request's own to say",
+    ),
+    on("seed", Kind::Signed, DEFAULT),
+    on("stop", Kind::Any, DEFAULT),
+    never(
+        "stream",
+        Kind::Bool,
+        "whether an answer is streamed is the request's own to say",
+    ),
+    on("presence_penalty", Kind::Signed, DEFAULT),
+    on("frequency_penalty", Kind::Signed, DEFAULT),
+    on("logit_bias", ANY_MAP, DEFAULT),
+    on("logprobs", Kind::Bool, DEFAULT),
+    on("top_logprobs", Kind::Count, DEFAULT),
+    on("response_format", Kind::Any, DEFAULT),
+    on("reasoning_effort", Kind::Any, DEFAULT),
+    on("reasoning", Kind::Any, DEFAULT),
+    on("thinking", Kind::Any, DEFAULT),
+    on("verbosity", Kind::Text, DEFAULT),
+    on("service_tier", Kind::Text, DEFAULT),
+    on("tools", ANY_LIST, DEFAULT),
+    on("tool_choice", Kind::Any, DEFAULT),
+    on("parallel_tool_calls", Kind::Bool, DEFAULT),
+    on("modalities", TEXTS, DEFAULT),
+    on("dimensions", Kind::Positive, DEFAULT),
+    on("encoding_format", Kind::Text, DEFAULT),
+    on("input_type", Kind::Text, DEFAULT),
+    on("user", Kind::Text, DEFAULT),
+    later("metadata", ANY_MAP, super::CALLBACK),
+    on("safety_settings", ANY_LIST, DEFAULT),
+    on("web_search_options", Kind::Any, DEFAULT),
+    on("prompt_cache_key", Kind::Text, DEFAULT),
+    on(
+        "extra_body",
+        ANY_MAP,
+        "members that every request gets, whatever it has itself",
+    ),
+    on(
+        "drop_params",
+        Kind::Bool,
+        "true: what the provider cannot take is left out; false: it is refused by name",
+    ),
+    on(
+        "additional_drop_params",
+        TEXTS,
+        "left out of every request; `tools[*].function.strict` reaches inside",
+    ),
+    on(
+        "allowed_openai_params",
+        TEXTS,
+        "sent although the provider is not known to take them",
+    ),
+    on(
+        "modify_params",
+        Kind::Bool,
+        "true: a larger max_tokens is lowered to model_info.max_output_tokens",
+    ),
     later("merge_reasoning_content_in_choices", Kind::Bool, PARAMETERS),
     later("supports_system_message", Kind::Bool, PARAMETERS),
     later("ensure_alternating_roles", Kind::Bool, PARAMETERS),
@@ -331,12 +371,12 @@ pub(super) const PARAMS: &[Setting] = &[
         "prompts and answers are never logged",
     ),
     later("hf_model_name", Kind::Text, "tokenizers are not used yet"),
-    later("keep_alive", Kind::Any, DEFAULTS),
-    later("num_ctx", Kind::Positive, DEFAULTS),
-    later("num_predict", Kind::Signed, DEFAULTS),
-    later("repeat_penalty", Kind::Number, DEFAULTS),
-    later("min_p", Kind::Ratio, DEFAULTS),
-    later("chat_template_kwargs", Kind::Any, DEFAULTS),
+    later("keep_alive", Kind::Any, OLLAMA),
+    later("num_ctx", Kind::Positive, OLLAMA),
+    later("num_predict", Kind::Signed, OLLAMA),
+    later("repeat_penalty", Kind::Number, OLLAMA),
+    on("min_p", Kind::Ratio, DEFAULT),
+    on("chat_template_kwargs", Kind::Any, DEFAULT),
     never("id", Kind::Text, "has no effect here; give model_info.id"),
 ];
 
@@ -442,7 +482,12 @@ pub(super) const INFO: &[Setting] = &[
     on(
         "supports_*",
         Kind::Any,
-        "calls that need what is false here go elsewhere",
+        "calls that need what is false here go elsewhere, or see drop_params",
+    ),
+    on(
+        "supported_openai_params",
+        TEXTS,
+        "the only parameters that the model takes; see drop_params",
     ),
     later("supported_*", Kind::Any, CAPABILITY),
     later("output_vector_size", Kind::Positive, CAPABILITY),

@@ -1,6 +1,7 @@
 //! Providers as data: prefix, base URL, key variable, how the key travels, quirks. And which provider a
 //! model name without a prefix means.
 
+pub(crate) mod lacks;
 mod table;
 
 pub use table::PROVIDERS;
@@ -188,6 +189,20 @@ const BARE: &[(&str, &str)] = &[
     ("sabia-", "maritalk"),
     ("nova-", "amazon_nova"),
 ];
+
+/// The provider that a model's own name speaks of, wherever it is served: `claude-…` is Anthropic's.
+#[must_use]
+pub(crate) fn maker(model: &str) -> Option<&'static str> {
+    let name = model
+        .rsplit('/')
+        .next()
+        .unwrap_or(model)
+        .to_ascii_lowercase();
+    BARE.iter()
+        .find(|(head, _)| name.starts_with(head))
+        .map(|(_, prefix)| *prefix)
+        .filter(|prefix| !prefix.is_empty())
+}
 
 /// The provider and the upstream name of a `model`.
 ///

@@ -3,6 +3,7 @@
 mod cache;
 mod keys;
 mod models;
+mod params;
 mod routing;
 mod stores;
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::params;
 use crate::known;
 use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts};
 use crate::providers::{self, Provider, Quirk};
 use crate::settings::Timeouts;
 use crate::view::View;
-use crate::{AuthScheme, DecimalText, Hints, Secret};
+use crate::{AuthScheme, DecimalText, Hints, Params, Secret};
 
 /// Every entry of `model_list` that can be called.
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
@@ -18,10 +19,11 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
     let parallel = root
         .get("router_settings.default_max_parallel_requests")
         .count_u32();
+    let everywhere = params::Everywhere::of(root);
     let mut models: Vec<ModelEntry> = Vec::new();
     let mut ids: HashMap<String, String> = HashMap::new();
     for item in root.at("model_list").items() {
-        let Some(mut entry) = entry(&item, defaults, parallel) else {
+        let Some(mut entry) = entry(&item, defaults, parallel, everywhere) else {
             continue;
         };
         let id = item.get("model_info.id");
@@ -35,9 +37,59 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
             entry.deployment_id = format!("{}-{}", entry.deployment_id, nth.unwrap_or_default());
         }
         ids.insert(entry.deployment_id.clone(), item.path.clone());
+        if entry.hints.order == 0 && !says_its_share(&item) {
+            let first = models.iter().find(|m| m.model_name == entry.model_name);
+            entry.hints.stands_in = first.is_some_and(|first| is_another_model(first, &entry));
+            entry.hints.order = u32::from(entry.hints.stands_in);
+        }
         models.push(entry);
     }
     models
+}
+
+/// Whether an entry says how calls are shared with others of its name.
+fn says_its_share(item: &View<'_>) -> bool {
+    let params = item.at("litellm_params");
+    ["weight", "order", "rpm", "tpm", "tags", "region_name"]
+        .iter()
+        .any(|name| params.at(name).is_set() || item.at(name).is_set())
+        || item.get("metadata.priority").is_set()
+}
+
+/// Whether a name's later deployment certainly serves another model than its first: Claude beside GPT, or the
+/// small one of a family beside the large. Nobody who asks for a model by its name wants half of the answers
+/// from another one, so it only stands in. Names that say nothing of their maker are never judged.
+fn is_another_model(first: &ModelEntry, other: &ModelEntry) -> bool {
+    let named = |entry: &ModelEntry| {
+        let is_free = entry.dialect == Dialect::Azure || entry.is_wildcard();
+        let free = is_free && entry.base_model.is_none();
+        let model = entry.base_model.as_deref().unwrap_or(&entry.upstream_model);
+        (!free).then(|| Some((providers::maker(model)?, plain_name(model))))?
+    };
+    match (named(first), named(other)) {
+        (Some((maker, model)), Some((other_maker, other_model))) => {
+            maker != other_maker || model != other_model
+        }
+        _ => false,
+    }
+}
+
+/// A model's name without its release: `claude-3-5-sonnet-20241022` and `anthropic/claude-3.5-sonnet` alike.
+fn plain_name(model: &str) -> String {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = name.to_ascii_lowercase().replace(['.', '@', ':'], "-");
+    let mut parts: Vec<&str> = name.split('-').collect();
+    let is_date = |part: &str| {
+        (part.len() >= 4 || part.len() == 2) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    while parts.len() > 2
+        && parts
+            .last()
+            .is_some_and(|part| matches!(*part, "latest" | "preview") || is_date(part))
+    {
+        parts.pop();
+    }
+    parts.join("-")
 }
 
 pub(super) fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTimeouts {
@@ -58,6 +110,7 @@ fn entry(
     item: &View<'_>,
     defaults: ModelTimeouts,
     default_parallel: Option<u32>,
+    everywhere: params::Everywhere,
 ) -> Option<ModelEntry> {
     let model_name = item.at("model_name").text()?;
     let params = item.at("litellm_params");
@@ -127,6 +180,7 @@ fn entry(
         limits: limits(item, default_parallel),
         timeouts,
         hints: super::routing::hints(item),
+        params: params::params(item, everywhere),
         line: item.line,
         model_name,
     })
@@ -263,6 +317,13 @@ fn prices(params: &View<'_>, info: &View<'_>) -> Vec<(String, DecimalText)> {
     prices
 }
 
+/// The most output tokens that a model makes.
+pub(super) fn output_of(info: &View<'_>) -> Option<u32> {
+    info.at("max_output_tokens")
+        .count_u32()
+        .or_else(|| info.at("max_tokens").count_u32())
+}
+
 fn limits(item: &View<'_>, default_parallel: Option<u32>) -> ModelLimits {
     let (params, info) = (item.at("litellm_params"), item.at("model_info"));
     let minute = |name: &str| {
@@ -270,15 +331,13 @@ fn limits(item: &View<'_>, default_parallel: Option<u32>) -> ModelLimits {
             .into_iter()
             .find_map(|at| at.at(name).count())
     };
-    let output = [
-        info.at("max_output_tokens"),
-        info.at("max_tokens"),
-        params.at("max_tokens"),
-        params.at("max_completion_tokens"),
-    ];
+    let makes = output_of(&info);
     let input = [info.at("max_input_tokens"), item.get("metadata.max_tokens")];
     ModelLimits {
-        max_output_tokens: output.iter().find_map(View::count_u32),
+        max_output_tokens: match (makes, params::max_tokens(&params)) {
+            (Some(makes), Some(sent)) => Some(makes.min(sent)),
+            (makes, sent) => makes.or(sent),
+        },
         max_input_tokens: input.iter().find_map(View::count_u32),
         rpm: minute("rpm"),
         tpm: minute("tpm"),
@@ -329,6 +388,7 @@ pub(crate) fn plain_entry(
             total_stream: total,
         },
         hints: Hints::default(),
+        params: Params::default(),
         line: 0,
     }
 }

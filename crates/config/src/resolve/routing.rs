@@ -216,6 +216,44 @@ fn fallbacks(root: &View<'_>, config: &Config, routing: &mut Routing) {
             }
         }
     }
+    for item in root.at("model_list").items() {
+        let Some(model) = item.at("model_name").text() else {
+            continue;
+        };
+        let params = item.at("litellm_params");
+        for view in params.at("fallbacks").items() {
+            // LiteLLM's list of names, or of mappings from a name to a list.
+            match view.entries().as_slice() {
+                [] => names(
+                    config,
+                    &view,
+                    lists.general.entry(model.clone()).or_default(),
+                ),
+                all => {
+                    for (_, view) in all {
+                        names(
+                            config,
+                            view,
+                            lists.general.entry(model.clone()).or_default(),
+                        );
+                    }
+                }
+            }
+        }
+        for (_, view) in params.at("context_window_fallback_dict").entries() {
+            let into = lists.context_window.entry(model.clone()).or_default();
+            names(config, &view, into);
+        }
+        let by_kind = by_kind(&params.at("retry_policy"));
+        if !by_kind.is_empty() {
+            routing
+                .names
+                .entry(model)
+                .or_default()
+                .by_kind
+                .extend(by_kind);
+        }
+    }
     for item in root.at("fallback_config").items() {
         let Some(model) = item.at("model_name").text() else {
             continue;
@@ -357,6 +395,7 @@ pub(super) fn hints(item: &View<'_>) -> Hints {
             .count_u32()
             .or_else(|| meta.at("priority").count_u32())
             .unwrap_or(0),
+        stands_in: false,
         tags: params.at("tags").texts(),
         region: params
             .at("region_name")

@@ -58,6 +58,9 @@ pub fn section(plan: &Plan) -> Result<()> {
         for scopes in [1, 4] {
             table.note(admissions(scopes, plan)?);
         }
+        for line in crate::redis::measured(plan, NOW)? {
+            table.note(line);
+        }
         table.print(&[], &[])
     })
 }

@@ -21,6 +21,7 @@ mod memory;
 mod mock;
 mod nginx;
 mod open;
+mod redis;
 mod report;
 mod rounds;
 mod stream;

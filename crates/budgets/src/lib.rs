@@ -58,14 +58,8 @@ pub trait Budgets: Send + Sync {
     /// tokens. Answers what was added.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing was taken. A backend that cannot do it refuses: the call then makes no further
-    /// attempt that its hold does not cover.
-    async fn raise(&self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal> {
-        let _ = request;
-        Err(Refusal::Unavailable {
-            reason: "a hold cannot be raised here",
-        })
-    }
+    /// [`Refusal`]; nothing was taken. [`Refusal::Unavailable`] where the hold is gone.
+    async fn raise(&self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal>;
 
     /// The call is over: the hold shrinks (or, if the worst case was none, grows) to `actual` and counts
     /// as spend, its slot comes back, its tokens are corrected to `tokens`. It stands until the lane

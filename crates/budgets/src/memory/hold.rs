@@ -2,7 +2,7 @@
 //! [`Account`](budget::Account) with what the lookup needs around them.
 
 use metering::budget::{self, Change};
-use schemas::{Micros, NanoUsd};
+use schemas::{Identity, Micros, NanoUsd};
 
 use super::keyed::Slot;
 
@@ -122,6 +122,8 @@ pub(super) struct Call {
     /// Its slot is taken and its tokens are an estimate. Outlives the money when the lane is faster.
     pub running: bool,
     pub tokens: u64,
+    /// Of a finished call: what its settlement comes with, where that is known.
+    pub event: Option<Identity>,
     pub parts: Parts,
 }
 

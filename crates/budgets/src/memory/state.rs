@@ -18,8 +18,8 @@ use crate::{
     Stats,
 };
 
-/// A finished hold is money that is certainly spent, so it outlives its call's expiry by this: long enough
-/// for any lane that still works; an event that was never logged does not hold money for ever.
+/// A finished hold is money that is certainly spent: it stands until its event is settled. Where nobody told
+/// the event, it outlives its call's expiry by this.
 const FINISHED_KEPT_S: i64 = 24 * 3600;
 /// Windows stay known this long after their end, for late events and reports (as in Redis).
 const WINDOW_KEPT_S: i64 = 35 * 24 * 3600;
@@ -124,6 +124,7 @@ impl State {
             money,
             running: true,
             tokens: request.tokens,
+            event: None,
             parts,
         };
         self.calls.insert(request.hold, call);
@@ -281,7 +282,8 @@ impl State {
             }
         }
         if call.money.phase() == Phase::Open {
-            let before = call.money.amount();
+            let (before, held) = (call.money.amount(), call.money.granted());
+            call.event = event;
             // Nothing held and nothing spent: no settlement is waited for.
             let settled =
                 settled || (call.money.granted(), actual) == (NanoUsd::ZERO, NanoUsd::ZERO);
@@ -290,7 +292,9 @@ impl State {
             } else {
                 call.money.finish(actual)
             };
-            self.stats.cost_over_hold += u64::from(call.money.amount() > before);
+            // Where nothing was held no limit was checked.
+            let over = held > NanoUsd::ZERO && call.money.amount() > before;
+            self.stats.cost_over_hold += u64::from(over);
             self.stats.open -= 1;
             self.stats.finished += u64::from(!settled);
             for slot in call.parts.purses() {
@@ -557,6 +561,7 @@ fn spend_of(purse: &Purse) -> Spend {
 /// When a call's hold is swept.
 fn ends(call: &Call) -> Micros {
     match call.money.phase() {
+        Phase::Finished if call.event.is_some() => Micros(i64::MAX),
         Phase::Finished => call.money.expires().plus_secs(FINISHED_KEPT_S),
         Phase::Open | Phase::Gone => call.money.expires(),
     }

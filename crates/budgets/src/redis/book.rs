@@ -11,7 +11,7 @@ use schemas::{Identity, Micros, NanoUsd, Partition, Pseq, RequestId, SourceId, T
 
 use crate::{HoldSettled, Scope};
 
-/// Of a call that is over and was never settled, as far as is known: as long as in the server.
+/// Of a call that is over and whose event nobody told: as long as in the server.
 const FINISHED_KEPT_S: i64 = 24 * 3600;
 
 /// One scope of a call, as the server names it.
@@ -105,6 +105,29 @@ impl Book {
         true
     }
 
+    /// More is to be asked for a call in progress. Answers what was granted so far, and the generation to
+    /// ask in.
+    pub(super) fn ask_more(&self, hold: RequestId) -> Option<(NanoUsd, Option<Text>)> {
+        match self.calls.get(&hold) {
+            Some(Call::Known(known)) if known.over.is_none() => {
+                Some((known.amount, self.generation.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The server granted so much more. `false` as with [`grant`](Self::grant).
+    pub(super) fn raise(&mut self, hold: RequestId, by: NanoUsd, asked: Option<&Text>) -> bool {
+        let Some(Call::Known(known)) = self.calls.get_mut(&hold) else {
+            return false;
+        };
+        let counts = asked == self.generation.as_ref();
+        if counts {
+            known.amount = known.amount.saturating_add(by);
+        }
+        counts
+    }
+
     pub(super) fn admit_locally(&mut self, hold: RequestId) {
         self.calls.insert(hold, Call::Local);
     }
@@ -125,6 +148,10 @@ impl Book {
             }
             _ => false,
         }
+    }
+
+    pub(super) fn is_local(&self, hold: RequestId) -> bool {
+        matches!(self.calls.get(&hold), Some(Call::Local))
     }
 
     pub(super) fn finish(&mut self, hold: RequestId, over: Over) -> Where {
@@ -149,10 +176,16 @@ impl Book {
     /// The server has heard that a call is over. Without an event the settlement may come unseen.
     pub(super) fn heard(&mut self, hold: RequestId) {
         if let Some(Call::Known(Known {
-            over: Some(over), ..
+            amount,
+            over: Some(over),
+            ..
         })) = self.calls.get_mut(&hold)
         {
             over.told = true;
+            // Nothing held and nothing spent: no settlement is waited for.
+            if (*amount, over.actual) == (NanoUsd::ZERO, NanoUsd::ZERO) {
+                self.remove(hold);
+            }
         }
     }
 
@@ -233,7 +266,7 @@ impl Book {
         };
         let late = |known: &Known| match &known.over {
             None => known.expires <= now,
-            Some(_) => known.expires.plus_secs(FINISHED_KEPT_S) <= now,
+            Some(over) => over.event.is_none() && known.expires.plus_secs(FINISHED_KEPT_S) <= now,
         };
         let gone = self.calls.iter().filter_map(|(&hold, call)| match call {
             Call::Known(known) => {

@@ -169,7 +169,8 @@ impl Shared {
         Ok(answer.kind() == APPLIED)
     }
 
-    /// State that was rolled back may have calls that are over.
+    /// State that was rolled back may have calls that are over, and any state has those that were open when
+    /// an earlier life of this process ended.
     async fn take_back(&self) -> Result<(), Trouble> {
         let mut cursor = "0".to_owned();
         loop {
@@ -192,6 +193,14 @@ impl Shared {
             }
             if any {
                 self.link.call(&gone, BULK).await?;
+            }
+            let former = Answer(answer.list(2).unwrap_or_default().to_vec());
+            if !former.0.is_empty() {
+                let mut abandoned = self.function("abandon");
+                for hold in (0..former.0.len()).filter_map(|at| former.bytes(at)) {
+                    abandoned.arg(hold);
+                }
+                self.link.call(&abandoned, BULK).await?;
             }
             if cursor == "0" {
                 return Ok(());

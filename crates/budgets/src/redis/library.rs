@@ -4,9 +4,20 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value, cmd};
 use xxhash_rust::xxh3::xxh3_64;
 
-const SOURCE: &str = include_str!("library.lua");
+/// One text: what stands above is known below.
+const SOURCE: &str = concat!(
+    include_str!("library/head.lua"),
+    include_str!("library/exact.lua"),
+    include_str!("library/state.lua"),
+    include_str!("library/holds.lua"),
+    include_str!("library/reservation.lua"),
+    include_str!("library/settlement.lua"),
+    include_str!("library/restoration.lua"),
+    include_str!("library/processes.lua"),
+    include_str!("library/register.lua"),
+);
 /// Raised whenever the library's functions or keys change. A newer library serves this process too.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Loads the library unless it, or a newer one, is there. Loading closes open state: see `alive` in it.
 pub(super) async fn ensure(connection: &mut MultiplexedConnection) -> RedisResult<()> {

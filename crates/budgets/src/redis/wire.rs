@@ -70,9 +70,9 @@ impl Asked<'_> {
         command.hold(request.hold).number(amount.0);
         command.number(request.least.clamp(NanoUsd::ZERO, amount).0);
         command.count(counted(request.tokens));
-        optional(command, self.now);
+        optional(command, self.now.map(|now| now.0));
         command.number(request.expires.0.saturating_sub(request.now.0).max(0));
-        optional(command, self.deadline);
+        optional(command, self.deadline.map(|late| late.0));
         command.text(self.generation).text(self.member);
         for scope in request.scopes {
             command.text(&scope.budget);
@@ -92,9 +92,10 @@ impl Asked<'_> {
     }
 }
 
-fn optional(command: &mut Cmd, instant: Option<Micros>) {
-    match instant {
-        Some(instant) => command.number(instant.0),
+/// Empty where there is none.
+pub(super) fn optional(command: &mut Cmd, number: Option<i64>) {
+    match number {
+        Some(number) => command.number(number),
         None => command.nothing(),
     };
 }

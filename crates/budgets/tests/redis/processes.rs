@@ -1,8 +1,10 @@
 //! Several processes on one state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use budgets::{Budgets, Refusal, Spend};
+use budgets::redis::Settings;
+use budgets::{Budgets, LimitType, Refusal, Scope, Spend};
 use schemas::{Micros, NanoUsd};
 use tokio::task::JoinSet;
 
@@ -160,4 +162,64 @@ async fn beyond_53_bits_the_last_nano_dollar_counts() {
         "{refused:?}"
     );
     assert_eq!(spend(&budgets, &scopes[0]).await.held, limit);
+}
+
+/// A deployment's own limits hold for all ingresses together, and what a killed ingress had taken of them
+/// comes back with its next life.
+#[tokio::test]
+async fn slots_of_a_killed_process_come_back_with_its_next_life() {
+    let settings = Settings {
+        lease: Duration::from_secs(60),
+        ..settings(shared_server().await)
+    };
+    let billing = opened(&settings).await;
+    let named = |name: &str| Settings {
+        name: name.to_owned(),
+        ..settings.clone()
+    };
+    let killed = process(&named("one")).await;
+    let other = process(&named("other")).await;
+    let deployment = [Scope {
+        parallel: Some(2),
+        ..scope("deployment:d", None)
+    }];
+    let key = [Scope {
+        parallel: Some(1),
+        ..scope("key:k", Some(usd(10)))
+    }];
+    reserve(&killed, 1, usd(0), &deployment)
+        .await
+        .expect("fits");
+    reserve(&killed, 2, usd(4), &key).await.expect("fits");
+    reserve(&other, 3, usd(0), &deployment).await.expect("fits");
+    for ingress in [&killed, &other, &billing] {
+        let refused = reserve(ingress, 4, usd(0), &deployment).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Refusal::Rate {
+                    limit_type: LimitType::MaxParallelRequests,
+                    limit: 2,
+                    remaining: 0,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+    drop(killed);
+    let next = process(&named("one")).await;
+    until("the next life has told of its calls", async || next.ready()).await;
+    reserve(&next, 4, usd(0), &deployment)
+        .await
+        .expect("one slot is back");
+    reserve(&next, 5, usd(0), &deployment)
+        .await
+        .expect_err("the other ingress has its own");
+    reserve(&next, 6, usd(7), &key)
+        .await
+        .expect_err("its money waits for its event");
+    reserve(&next, 6, usd(6), &key)
+        .await
+        .expect("6 and the slot are there");
 }

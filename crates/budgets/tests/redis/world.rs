@@ -127,6 +127,27 @@ pub async fn reserve(
         .await
 }
 
+/// More for a hold that stands.
+pub async fn more(
+    budgets: &Redis,
+    hold: u64,
+    amount: NanoUsd,
+    scopes: &[Scope],
+) -> Result<NanoUsd, Refusal> {
+    let now = budgets.clock(now());
+    budgets
+        .raise(&Reserve {
+            hold: id(hold),
+            amount,
+            least: amount,
+            tokens: 0,
+            scopes,
+            now,
+            expires: now.plus_secs(600),
+        })
+        .await
+}
+
 pub async fn spend(budgets: &Redis, scope: &Scope) -> Spend {
     let window = (scope.budget.clone(), scope.window.start);
     budgets.spend(&[window]).await.expect("spend")[0]
@@ -306,6 +327,8 @@ pub async fn flush(server: &Server) {
 /// Sums of all holds, next to what their windows say: `window field counted told` where they differ.
 const AUDIT: &str = r"
 local base, sums = KEYS[1], {}
+local epoch = redis.call('HGET', base .. 'state', 'epoch')
+if epoch then base = base .. epoch .. ':' end
 for _, id in ipairs(redis.call('ZRANGE', base .. 'exp', 0, -1)) do
   local hold = cmsgpack.unpack(redis.call('GET', base .. 'h:' .. id))
   for _, window in ipairs(hold[9]) do

@@ -35,6 +35,10 @@ impl Budgets for Shared {
         self.memory.reserve(request).await
     }
 
+    async fn raise(&self, request: &Reserve<'_>) -> Result<NanoUsd, Refusal> {
+        self.memory.raise(request).await
+    }
+
     async fn finish(
         &self,
         hold: RequestId,

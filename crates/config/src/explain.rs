@@ -310,9 +310,10 @@ fn write_stores(out: &mut String, config: &Config) -> std::fmt::Result {
     match &config.redis {
         Some(redis) => writeln!(
             out,
-            "  budget state: Redis at {}, keys {{{}}}*",
+            "  budget state: Redis at {}, keys {{{}}}*, waited for at most {} ms",
             without_login(redis.url.expose()),
-            redis.prefix
+            redis.prefix,
+            redis.wait.as_millis()
         )?,
         None => writeln!(out, "  budget state: memory of this process")?,
     }

@@ -191,6 +191,10 @@ pub struct Redis {
     pub url: Secret,
     /// Begin of every key, and its hash tag. Default `tollgate`.
     pub prefix: String,
+    /// Longest wait of a call for an answer. Default 2 s.
+    pub wait: Duration,
+    /// Certificates in PEM that are trusted to sign the server's. Default those of the system.
+    pub ca: Option<Secret>,
 }
 
 /// `tollgate.drain`: how a process ends that was asked to.

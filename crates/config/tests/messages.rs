@@ -506,7 +506,7 @@ fn our_own_section_is_read_whole() {
         "litellm_settings: {cache: true}\ntollgate:\n  data_dir: /var/lib/tollgate\n  journal: {sync: always, segment_bytes: 1048576, cap_bytes: 4194304, retention_days: 1, group_wait_us: 50}\n\
          \x20 clickhouse: {url: 'http://ch:8123', user: u, password: pw-secret, database: spend, port: 8124}\n\
          \x20 kafka: {bootstrap_servers: 'k1:9092,k2:9092', properties: {security.protocol: SASL_SSL, sasl.password: pw-secret}, topic_prefix: tg, partitions: 8, replication_factor: 1, schema_registry_url: 'http://sr:8081'}\n\
-         \x20 redis: {url: 'redis://:pw-secret@r:6379', prefix: tg}\n\
+         \x20 redis: {url: 'redis://:pw-secret@r:6379', prefix: tg, wait_ms: 700, ca: '-----BEGIN CERTIFICATE----- x'}\n\
          \x20 drain: {lame_duck_s: 5, deadline_s: 1m}\n\
          \x20 cache: {url: 'http://cache:7000', timeout_ms: 40, token: pw-secret, redis_url: 'redis://:pw-secret@r', threshold: 0.95, ttl_s: 60, max_bytes: 1000, semantic: true}\n\
          \x20 budgets: {hold_s: 1200, unpriced_ceiling: 0.25, timezone: Europe/Berlin, refusal_status: 402}\n\
@@ -542,6 +542,8 @@ fn our_own_section_is_read_whole() {
         Some(config::Redis {
             url: secret("redis://:pw-secret@r:6379"),
             prefix: "tg".to_owned(),
+            wait: std::time::Duration::from_millis(700),
+            ca: Some(secret("-----BEGIN CERTIFICATE----- x")),
         })
     );
     assert_eq!(
@@ -664,6 +666,18 @@ fn parts_outside_are_held_to_what_works() {
         (
             "tollgate: {redis: {prefix: tg}}",
             "f.yaml:1: tollgate.redis.url: is required and not set",
+        ),
+        (
+            "tollgate: {redis: {url: 'rediss://r#insecure'}}",
+            "f.yaml:1: tollgate.redis.url: #insecure is not served: name the certificates that sign the server's in redis.ca",
+        ),
+        (
+            "tollgate: {redis: {url: 'rediss://r', ca: nothing}}",
+            "f.yaml:1: tollgate.redis.ca: expected certificates in PEM, or file/PATH of them",
+        ),
+        (
+            "tollgate: {redis: {url: 'redis://r', wait_ms: 0}}",
+            "f.yaml:1: tollgate.redis.wait_ms: expected a whole number, 1 or more; 0 is not allowed here",
         ),
         (
             "tollgate: {redis: {url: 'r:6379'}}",

@@ -24,6 +24,8 @@ pub async fn open(config: &Config, name: String) -> Result<Budgets> {
     };
     let settings = Settings {
         name,
+        wait: redis.wait,
+        ca: redis.ca.as_ref().map(|ca| ca.expose().to_owned()),
         ..Settings::new(redis.url.expose(), redis.prefix.as_str())
     };
     let redis = Redis::start(settings).await;

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError, TlsCertificates,
+    Value, cmd,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -58,19 +61,31 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// `ca`: certificates in PEM, for TLS.
+    ///
     /// # Errors
-    /// The URL cannot be used. It is not repeated: it may hold a password.
-    pub(super) fn new(url: &str) -> Result<Self, Error> {
-        if url.starts_with("rediss://") {
-            return Err(Error::Unusable(
-                "redis over TLS is not built in: use redis:// inside a private network".to_owned(),
-            ));
-        }
-        let client = Client::open(url).map_err(|_| {
+    /// The URL or the certificates cannot be used. The URL is not repeated: it may hold a password.
+    pub(super) fn new(url: &str, ca: Option<&str>) -> Result<Self, Error> {
+        // Somebody else may have chosen: then that is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let shape = |_| {
             Error::Unusable(
                 "the Redis URL is not of the shape redis://user:password@host:port/db".to_owned(),
             )
-        })?;
+        };
+        let known = url.into_connection_info().map_err(shape)?;
+        let client = match ca.filter(|_| url.starts_with("rediss://")) {
+            None => Client::open(known).map_err(shape)?,
+            Some(pem) => {
+                let certificates = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(pem.as_bytes().to_vec()),
+                };
+                Client::build_with_tls(known, certificates).map_err(|_| {
+                    Error::Unusable("redis.ca holds no certificate that can be read".to_owned())
+                })?
+            }
+        };
         Ok(Self {
             client,
             way: watch::Sender::new(Way::Closed(Instant::now())),

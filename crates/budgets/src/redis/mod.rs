@@ -112,7 +112,7 @@ impl Redis {
     /// # Errors
     /// [`Error::Unusable`]: a server that evicts or is too old, a refused login, an unusable URL.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
-        let link = Link::new(&settings.url)?;
+        let link = Link::new(&settings.url, settings.ca.as_deref())?;
         let shared = Arc::new(Shared {
             state: format!("{{{}}}:state", settings.prefix),
             member: format!("{}/{:016x}", settings.name, rand::random::<u64>()),

@@ -16,14 +16,17 @@ pub enum Clock {
 /// How to reach budget state in Redis, and how long to wait for it.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://[[user]:password@]host[:port][/db]`. Never shown.
+    /// `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS. Never shown.
     pub url: String,
+    /// Certificates in PEM that are trusted to sign the server's; none: those of the system.
+    pub ca: Option<String>,
     /// The hash tag of all keys: worlds with different prefixes share one server.
     pub prefix: String,
     /// What this process is called, the same after its restart and never shared: the id of its journal.
     /// Empty for a process that is of no account to others.
     pub name: String,
-    /// Longest wait of a call for the server.
+    /// Longest wait of a call for the server, a connection that broke made anew included. Then hard budgets
+    /// refuse, and other calls go by local bounds.
     pub wait: Duration,
     /// A process that was not heard of for this long is dead: state opens without knowing its calls.
     pub lease: Duration,
@@ -40,7 +43,8 @@ impl Settings {
             url: url.into(),
             prefix: prefix.into(),
             name: String::new(),
-            wait: Duration::from_millis(250),
+            ca: None,
+            wait: Duration::from_secs(2),
             lease: Duration::from_secs(10),
             pause: Duration::from_secs(1),
             clock: Clock::Server,
@@ -52,6 +56,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("url", &"[redacted]")
+            .field("ca", &self.ca.is_some())
             .field("prefix", &self.prefix)
             .field("name", &self.name)
             .field("wait", &self.wait)

@@ -7,9 +7,20 @@ use budgets::{Budgets, LimitType, Refusal, Scope};
 use schemas::Micros;
 use tokio::time::timeout;
 
+use budgets::redis::Settings;
+use test_servers::Redis as Server;
+
 use crate::world::{
-    Lane, Log, id, now, opened, reserve, scope, server, settings, spend, until, usd,
+    Lane, Log, id, now, opened, reserve, scope, server, settings as usual, spend, until, usd,
 };
+
+/// Calls that do not wait long, so that the tests do not.
+fn settings(server: &Server) -> Settings {
+    Settings {
+        wait: Duration::from_millis(250),
+        ..usual(server)
+    }
+}
 
 /// No call may take that long, whatever happens.
 const EVER: Duration = Duration::from_secs(5);

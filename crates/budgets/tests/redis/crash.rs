@@ -129,6 +129,8 @@ async fn live(seed: u64, server: &Server) {
     eprintln!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let settings = Settings {
+        // Refusals are as good as anything here.
+        wait: Duration::from_millis(250),
         lease: Duration::from_secs(60),
         ..settings(server)
     };

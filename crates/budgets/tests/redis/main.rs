@@ -4,6 +4,7 @@
 mod away;
 mod crash;
 mod flush;
+mod over_tls;
 mod processes;
 mod refused;
 mod suite;

@@ -122,6 +122,17 @@ pub(super) const REDIS: &[Setting] = &[
         Kind::Text,
         "begin of every key, and its hash tag; default tollgate",
     ),
+    on(
+        "wait_ms",
+        Kind::Positive,
+        "longest wait of a call for an answer; then hard budgets refuse and other calls go by local bounds; \
+         default 2000",
+    ),
+    on(
+        "ca",
+        Kind::Secret,
+        "certificates in PEM that sign the server's (file/PATH reads them); default the system's",
+    ),
 ];
 
 pub(super) const CACHE: &[Setting] = &[

@@ -6,6 +6,8 @@ use super::pick;
 use crate::settings::{ClickHouse, Config, Drain, Kafka, Redis};
 use crate::view::View;
 
+/// A Redis that lives answers within this on a busy machine; longer than that no client is kept.
+const REDIS_WAIT: Duration = Duration::from_secs(2);
 /// As many as a process can follow with one buffer each.
 const PARTITIONS_MAX: u64 = 1024;
 /// Properties that decide whether an event can be lost or doubled, or who reads what.
@@ -91,9 +93,25 @@ fn redis(root: &View<'_>) -> Option<Redis> {
     {
         url.error("expected a URL that begins with redis:// or rediss://");
     }
+    if secret.expose().ends_with("#insecure") {
+        url.error(
+            "#insecure is not served: name the certificates that sign the server's in redis.ca",
+        );
+    }
+    let ca = section.at("ca");
+    let certificates = ca.secret();
+    if certificates
+        .as_ref()
+        .is_some_and(|pem| !pem.expose().contains("-----BEGIN CERTIFICATE-----"))
+    {
+        ca.error("expected certificates in PEM, or file/PATH of them");
+    }
+    let wait = section.at("wait_ms").count();
     Some(Redis {
         url: secret,
         prefix: name(&section.at("prefix")).unwrap_or_else(|| "tollgate".to_owned()),
+        wait: wait.map_or(REDIS_WAIT, Duration::from_millis),
+        ca: certificates,
     })
 }
 

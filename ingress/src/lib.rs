@@ -61,7 +61,7 @@ use tokio::task::JoinSet;
 pub use beside::Beside;
 pub use error::Error;
 pub use models::Models;
-pub use recovery::recover;
+pub use recovery::{Abandoned, recover};
 pub use semantic_cache::{Complete, Found, Hit, Lookup, SemanticCache, Ticket, Unavailable};
 pub use serve::{Running, start};
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use journal::{Journal, Record};
 use schemas::codec::Blob;
 use schemas::{
-    Admitted, CacheKind, Event, Micros, NanoUsd, Outcome, Partition, Progress, RequestId, Stages,
-    StreamMark, Topic, Usage,
+    Admitted, CacheKind, Event, Identity, Micros, NanoUsd, Outcome, Partition, Progress, RequestId,
+    Stages, StreamMark, Topic, Usage,
 };
 
 use crate::Error;
@@ -24,29 +24,47 @@ struct Open {
     before: Option<(u32, NanoUsd)>,
 }
 
+/// A call that was closed for one that cannot do it any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Abandoned {
+    pub hold: RequestId,
+    /// What it was promised, and is charged.
+    pub amount: NanoUsd,
+    pub tokens: u64,
+    /// Its usage event.
+    pub event: Identity,
+}
+
 /// Closes every call that is open in the journal, and waits until that is durable. To be called before
-/// the gateway takes calls. Answers how many there were.
+/// the gateway takes calls. Answers what they held: nobody else will tell the budgets that they are over.
 ///
 /// # Errors
 /// The journal cannot be read or written, or holds a record of its own that cannot be decoded.
-pub async fn recover(journal: &Journal, now: Micros) -> Result<u64, Error> {
+pub async fn recover(journal: &Journal, now: Micros) -> Result<Vec<Abandoned>, Error> {
     let end = journal.end_position();
     let open = open_calls(journal)?;
-    let mut closed = 0;
+    let mut closed = Vec::new();
     let mut last = None;
     for call in open.into_values() {
         let usage = abandoned(&call, now);
-        last = Some(
-            journal
-                .append_final(Topic::Usage, call.partition, &usage.body())?
-                .position,
-        );
-        closed += 1;
+        let appended = journal.append_final(Topic::Usage, call.partition, &usage.body())?;
+        last = Some(appended.position);
+        let tokens = usage
+            .meters
+            .input_tokens()
+            .saturating_add(usage.meters.output_tokens());
+        closed.push(Abandoned {
+            hold: usage.request_id,
+            amount: usage.hold,
+            tokens: u64::try_from(tokens).unwrap_or(0),
+            event: appended.identity,
+        });
     }
     if let Some(position) = last {
         journal.durable(position).await?;
         tracing::warn!(
-            "{closed} calls were open when the gateway stopped: they are billed as abandoned"
+            "{} calls were open when the gateway stopped: they are billed as abandoned",
+            closed.len()
         );
     }
     journal.mark_low_water(end)?;

@@ -74,6 +74,9 @@ pub struct RoleFlags {
 /// Which running gateway a command speaks to.
 #[derive(Debug, Clone, Args)]
 pub struct Instance {
+    /// The configuration of gateways whose tables are on a server of their own (`tollgate.clickhouse.url`).
+    #[arg(long, short)]
+    pub config: Option<PathBuf>,
     /// The data directory of the running gateway.
     #[arg(long, default_value = ".tollgate")]
     pub data_dir: PathBuf,

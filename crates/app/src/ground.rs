@@ -11,7 +11,7 @@ use billing_consumer::{Billing, Watch};
 use config::Config;
 use ingress::directory::{Directory, Quota};
 use ingress::follow::Follow;
-use ingress::{Beside, Gateway, clock};
+use ingress::{Abandoned, Beside, Gateway, clock};
 use journal::Journal;
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,8 @@ use crate::settings::Settings;
 /// How long a start waits for what the log holds. After it a process whose log is elsewhere goes on with
 /// what it has, or unready.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a start may take to end the calls of the last run in the budgets.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Between attempts to bring what the file states onto a log that is out of reach.
 const SEED_AGAIN: Duration = Duration::from_secs(2);
 
@@ -64,20 +66,16 @@ impl Ground {
         let log = Log::of_ingress(settings, &journal)?;
         let key = master_key::load(config.server.master_key.as_ref(), data_dir)?;
         let abandoned = ingress::recover(&journal, clock::now()).await?;
-        if abandoned > 0 {
-            tracing::warn!(
-                calls = abandoned,
-                "calls that were open when the last run ended are billed as abandoned"
-            );
-        }
         let directory = Arc::new(directory(&config.budgets)?);
         let kept = Some(log.snapshot("config"));
+        let budgets = budgets::open(config, format!("{:016x}", journal.source_id().0)).await?;
+        give_back(&budgets, &abandoned).await;
         Ok(Self {
             config: Arc::new(config.clone()),
             keys: Follow::start(log.config.clone(), directory, kept),
             prices: catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog"))),
             answers: cache::open(config, data_dir).await?,
-            budgets: budgets::open(config, format!("{:016x}", journal.source_id().0)).await?,
+            budgets,
             relay: log
                 .relay(&journal)?
                 .map(|relay| Arc::new(Relayed::new(relay))),
@@ -204,6 +202,31 @@ impl Ground {
             answers.drain().await;
         }
         Ok(self.journal.sync()?)
+    }
+}
+
+/// Ends the calls of the last run where they are counted, so that what they took besides money (a place among
+/// those in parallel) is free again. Where that cannot be done now, it ends with the time of its hold.
+async fn give_back(budgets: &Budgets, abandoned: &[Abandoned]) {
+    let finish = async {
+        for call in abandoned {
+            let state = &budgets.state;
+            state
+                .finish(
+                    call.hold,
+                    call.amount,
+                    call.tokens,
+                    clock::now(),
+                    Some(call.event),
+                )
+                .await;
+        }
+    };
+    if tokio::time::timeout(GIVE_BACK_WITHIN, finish)
+        .await
+        .is_err()
+    {
+        tracing::warn!("budgets hold calls of the last run until their time is over");
     }
 }
 

@@ -12,9 +12,18 @@ use anyhow::{Context, Result};
 
 use crate::cli::Instance;
 use crate::instance::Running;
+use crate::parts::tables;
+use crate::settings;
 
-/// The usage tables of a running gateway, as the read-only analyst.
+/// The usage tables: those of a running gateway, as the read-only analyst, or those of the server that the
+/// configuration names, as the login it gives.
 fn store(instance: &Instance) -> Result<Store> {
+    if let Some(path) = &instance.config {
+        let clickhouse = settings::read(path)?.config.clickhouse;
+        if clickhouse.url.is_some() {
+            return tables::server(&clickhouse);
+        }
+    }
     let running = Running::find(&instance.data_dir)?;
     let path = instance.data_dir.join("analyst.password");
     let password = std::fs::read_to_string(&path)

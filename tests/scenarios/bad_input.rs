@@ -234,7 +234,8 @@ async fn what_is_in_use_is_named(shape: Shape) {
     };
     let text = said(&Gateway::refused(&data));
     assert!(
-        text.contains("data") && text.contains(&world.gateway().pid().to_string()),
+        text.contains(first.data_dir.to_str().unwrap())
+            && text.contains(&world.gateway().pid().to_string()),
         "{text}"
     );
     assert_eq!(

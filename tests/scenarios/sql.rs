@@ -73,6 +73,9 @@ async fn commands_find_the_running_gateway(shape: Shape) {
     assert!(!bad.status.success());
     assert!(String::from_utf8_lossy(&bad.stderr).contains("nowhere"));
     world.stop();
+    if let Some(server) = &mut world.engine {
+        server.stop();
+    }
     let gone = world.ask(&["sql", "select 1"]);
     assert!(!gone.status.success());
     assert!(

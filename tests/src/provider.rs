@@ -86,6 +86,16 @@ pub struct Books {
     pub charged_nano: u64,
 }
 
+/// What one call did here. Calls are told apart by a field `x_marker` of the body, which reaches a provider
+/// as every field that nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Called {
+    pub requests: u64,
+    pub completed: u64,
+    /// What it will put on its invoice, nano-USD.
+    pub charged_nano: u64,
+}
+
 /// The running provider. Stops when dropped.
 pub struct Provider {
     pub address: SocketAddr,
@@ -97,6 +107,7 @@ pub struct Provider {
 struct Shared {
     scripts: Mutex<HashMap<String, Script>>,
     books: Mutex<Books>,
+    calls: Mutex<HashMap<String, Called>>,
     bodies: Mutex<Vec<Bytes>>,
     headers: Mutex<Vec<HeaderMap>>,
     /// When the last reader of a stream went away.
@@ -132,6 +143,11 @@ impl Provider {
 
     pub fn books(&self) -> Books {
         self.shared.books.lock().clone()
+    }
+
+    /// What each marked call did.
+    pub fn calls(&self) -> HashMap<String, Called> {
+        self.shared.calls.lock().clone()
     }
 
     /// The bodies received, oldest first.
@@ -178,6 +194,7 @@ fn prompt_tokens(request: &Value) -> u64 {
 }
 
 struct Answer {
+    marker: Option<String>,
     id: String,
     model: String,
     tokens: Vec<String>,
@@ -206,6 +223,7 @@ impl Answer {
             finish = "tool_calls";
         }
         Self {
+            marker: marker(request),
             id: format!("chatcmpl-scripted-{number}"),
             model: request["model"].as_str().unwrap_or_default().to_owned(),
             tokens,
@@ -240,10 +258,17 @@ impl Answer {
 
 impl Shared {
     fn book(&self, answer: &Answer, produced: u64, completed: bool) {
+        let charge = answer.prompt * INPUT_NANO + produced * OUTPUT_NANO;
+        if let Some(marker) = &answer.marker {
+            let mut calls = self.calls.lock();
+            let call = calls.entry(marker.clone()).or_default();
+            call.completed += u64::from(completed);
+            call.charged_nano += charge;
+        }
         let mut books = self.books.lock();
         books.prompt_tokens += answer.prompt;
         books.completion_tokens += produced;
-        books.charged_nano += answer.prompt * INPUT_NANO + produced * OUTPUT_NANO;
+        books.charged_nano += charge;
         if completed {
             books.completed += 1;
         } else {
@@ -253,11 +278,19 @@ impl Shared {
     }
 }
 
+fn marker(request: &Value) -> Option<String> {
+    Some(request["x_marker"].as_str()?.to_owned())
+}
+
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     shared.books.lock().requests += 1;
-    shared.headers.lock().push(headers);
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-    shared.bodies.lock().push(body);
+    if let Some(marker) = marker(&request) {
+        shared.calls.lock().entry(marker).or_default().requests += 1;
+    } else {
+        shared.headers.lock().push(headers);
+        shared.bodies.lock().push(body);
+    }
     let model = request["model"].as_str().unwrap_or_default();
     let script = shared
         .scripts

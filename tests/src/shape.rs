@@ -11,7 +11,7 @@ pub enum Shape {
     Split,
 }
 
-/// Tests of each function, named `one_machine::…`.
+/// Two tests of each function: `one_machine::name` and `split::name`.
 ///
 /// The scripted provider serves on the test's own runtime, which therefore has a thread to spare for
 /// when the scenario blocks one.
@@ -22,6 +22,12 @@ macro_rules! in_both_shapes {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $scenario() {
                 super::$scenario($crate::Shape::OneMachine).await;
+            })+
+        }
+        mod split {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() {
+                super::$scenario($crate::Shape::Split).await;
             })+
         }
     };

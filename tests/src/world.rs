@@ -385,9 +385,26 @@ impl World {
         said
     }
 
-    /// A command that asks the running gateway.
+    /// Everything against everything: succeeds where nothing is missing and nothing too much.
+    pub fn audit(&self) -> std::process::Output {
+        std::process::Command::new(executable())
+            .args(["audit", "--config"])
+            .arg(self.path("tollgate.yaml"))
+            .output()
+            .unwrap()
+    }
+
+    /// A command that asks the running gateway, or the server that many share.
     pub fn ask(&self, arguments: &[&str]) -> std::process::Output {
-        self.gateway().run(arguments)
+        match self.shape {
+            Shape::OneMachine => self.gateway().run(arguments),
+            Shape::Split => std::process::Command::new(executable())
+                .args(arguments)
+                .arg("--config")
+                .arg(self.path("tollgate.yaml"))
+                .output()
+                .unwrap(),
+        }
     }
 
     /// Waits until the tables hold so many last usage rows, with their costs: the ledger is written second.

@@ -73,7 +73,8 @@ impl Edits {
         if self.splices.is_empty() {
             return body.clone();
         }
-        self.splices.sort_by_key(|(range, _)| range.start);
+        // What is put in before a member that goes, first.
+        self.splices.sort_by_key(|(range, _)| (range.start, range.end));
         let grown: usize = self.splices.iter().map(|(_, text)| text.len()).sum();
         let mut out = BytesMut::with_capacity(body.len() + grown);
         let mut from = 0;
@@ -193,5 +194,14 @@ mod tests {
         edits.insert(1, "\"n\":0,");
         let out = edits.apply(&Bytes::from_static(b"{\"a\": 1}"));
         assert_eq!(&out[..], b"{\"n\":0,\"a\": 3}");
+    }
+
+    #[test]
+    fn a_member_may_come_where_the_first_goes() {
+        let body = Bytes::from_static(b"{\"a\":1,\"b\":2}");
+        let mut edits = Edits::default();
+        edits.remove_member(&body, 5..6);
+        edits.insert(1, "\"n\":0,");
+        assert_eq!(&edits.apply(&body)[..], b"{\"n\":0,\"b\":2}");
     }
 }

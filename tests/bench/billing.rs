@@ -16,7 +16,8 @@ use journal::Journal;
 use metering::Catalog;
 use schemas::{
     Attribution, BudgetRef, CacheKind, CatalogEvent, Event, Identity, KeyHash, Meter, Meters,
-    Micros, NanoUsd, Outcome, Partition, PriceEntry, Pseq, RequestId, SourceId, Stages, Text, Topic, Usage,
+    Micros, NanoUsd, Outcome, Partition, PriceEntry, Pseq, RequestId, SourceId, Stages, Text,
+    Topic, Usage,
 };
 
 use crate::arguments::Plan;

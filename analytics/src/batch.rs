@@ -39,7 +39,7 @@ impl Batch {
 
     /// One rated event. Events of a source come in the order of their numbers, without a gap:
     /// what is pushed or passed here counts as handled, with all before it.
-    pub fn push(&mut self, usage: &UsageRow, cost: &CostRow) {
+    pub fn push(&mut self, usage: &UsageRow<'_>, cost: &CostRow<'_>) {
         usage.encode(&mut Rows::of(&mut self.usage, usage.ts).bytes);
         self.push_cost(cost);
         self.passed(Identity {
@@ -50,7 +50,7 @@ impl Batch {
     }
 
     /// A later rating of an event that is in already.
-    pub fn push_cost(&mut self, cost: &CostRow) {
+    pub fn push_cost(&mut self, cost: &CostRow<'_>) {
         cost.encode(&mut Rows::of(&mut self.cost, cost.ts).bytes);
     }
 

@@ -16,5 +16,5 @@ pub use batch::Batch;
 pub use error::Error;
 pub use evidence::{EventSpan, Presence, SpanSum};
 pub use questions::{DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, UnknownDimension};
-pub use rows::{CostRow, UsageRow};
+pub use rows::{CostRow, Names, Starts, UsageRow};
 pub use store::{Answer, Store};

@@ -4,8 +4,8 @@
 //! must have, and the order of the bytes. Does no IO.
 
 use schemas::{
-    Attempt, AttoUsd, CacheKind, KeyHash, Meters, Micros, NanoUsd, Outcome, Partition, Pseq,
-    RequestId, SourceId, Text,
+    AttemptView, AttoUsd, BudgetRefView, CacheKind, KeyHash, Meters, Micros, NanoUsd, Outcome,
+    Partition, Pseq, RequestId, SourceId,
 };
 
 /// A value as `RowBinary` has it, little-endian.
@@ -75,44 +75,50 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-impl Column for Text {
+impl Column for &str {
     fn put(&self, out: &mut Vec<u8>) {
         put_bytes(self.as_bytes(), out);
     }
 }
 
-impl Column for Option<Text> {
+impl Column for Option<&str> {
     fn put(&self, out: &mut Vec<u8>) {
-        put_bytes(self.as_deref().unwrap_or_default().as_bytes(), out);
+        put_bytes(self.unwrap_or_default().as_bytes(), out);
     }
 }
 
 impl Column for Option<KeyHash> {
+    /// As hex.
     fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Some(hash) => put_bytes(hash.to_string().as_bytes(), out),
-            None => out.push(0),
-        }
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let Some(KeyHash(hash)) = self else {
+            return out.push(0);
+        };
+        put_length(hash.len() * 2, out);
+        out.extend(
+            hash.iter()
+                .flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])),
+        );
     }
 }
 
 /// A `String` column takes any bytes.
-impl Column for Vec<u8> {
+impl Column for &[u8] {
     fn put(&self, out: &mut Vec<u8>) {
         put_bytes(self, out);
     }
 }
 
-impl Column for Vec<Text> {
+impl Column for &[&str] {
     fn put(&self, out: &mut Vec<u8>) {
         put_length(self.len(), out);
-        for text in self {
+        for text in *self {
             text.put(out);
         }
     }
 }
 
-impl Column for Attempt {
+impl Column for AttemptView<'_> {
     fn put(&self, out: &mut Vec<u8>) {
         self.deployment.put(out);
         self.provider.put(out);
@@ -125,10 +131,10 @@ impl Column for Attempt {
     }
 }
 
-impl Column for Vec<Attempt> {
+impl Column for &[AttemptView<'_>] {
     fn put(&self, out: &mut Vec<u8>) {
         put_length(self.len(), out);
-        for attempt in self {
+        for attempt in *self {
             attempt.put(out);
         }
     }
@@ -143,16 +149,33 @@ impl Column for Option<RequestId> {
     }
 }
 
-impl Column for Vec<Micros> {
+/// The names of budgets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Names<'a>(pub &'a [BudgetRefView<'a>]);
+
+impl Column for Names<'_> {
     fn put(&self, out: &mut Vec<u8>) {
-        put_length(self.len(), out);
-        for micros in self {
-            micros.put(out);
+        put_length(self.0.len(), out);
+        for window in self.0 {
+            window.budget.put(out);
         }
     }
 }
 
-impl Column for Meters {
+/// The first instants of budgets' windows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Starts<'a>(pub &'a [BudgetRefView<'a>]);
+
+impl Column for Starts<'_> {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_length(self.0.len(), out);
+        for window in self.0 {
+            window.window_start.put(out);
+        }
+    }
+}
+
+impl Column for &Meters {
     fn put(&self, out: &mut Vec<u8>) {
         put_length(self.0.len(), out);
         for quantity in &self.0 {
@@ -165,17 +188,17 @@ impl Column for Meters {
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        pub struct $row:ident in $table:literal {
+        pub struct $row:ident<$life:lifetime> in $table:literal {
             $($(#[$field_doc:meta])* $field:ident: $type:ty = $sql:literal,)*
         }
     ) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $row {
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct $row<$life> {
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
-        impl $row {
+        impl $row<'_> {
             pub(crate) const TABLE: &'static str = $table;
             /// Names and types, in the order of the bytes.
             pub(crate) const COLUMNS: &'static [(&'static str, &'static str)] =
@@ -190,7 +213,7 @@ macro_rules! table {
 
 table! {
     /// What one attempt used.
-    pub struct UsageRow in "usage_rows" {
+    pub struct UsageRow<'a> in "usage_rows" {
         /// Admission of the call: decides day and partition. Never changes for an event.
         ts: Micros = "DateTime64(6, 'UTC')",
         ended_at: Micros = "DateTime64(6, 'UTC')",
@@ -198,21 +221,21 @@ table! {
         kpart: Partition = "UInt16",
         pseq: Pseq = "UInt64",
         request_id: RequestId = "UUID",
-        call_id: Option<Text> = "String",
-        org: Text = "String",
-        team_id: Option<Text> = "String",
-        user_id: Option<Text> = "String",
+        call_id: Option<&'a str> = "String",
+        org: &'a str = "String",
+        team_id: Option<&'a str> = "String",
+        user_id: Option<&'a str> = "String",
         /// Lower-case hex.
         key_hash: Option<KeyHash> = "String",
-        key_alias: Option<Text> = "String",
-        end_user: Option<Text> = "String",
-        tags: Vec<Text> = "Array(String)",
-        model_requested: Text = "String",
+        key_alias: Option<&'a str> = "String",
+        end_user: Option<&'a str> = "String",
+        tags: &'a [&'a str] = "Array(String)",
+        model_requested: &'a str = "String",
         /// As the provider calls the one that served.
-        model: Text = "String",
-        provider: Text = "String",
-        deployment_id: Text = "String",
-        service_tier: Option<Text> = "String",
+        model: &'a str = "String",
+        provider: &'a str = "String",
+        deployment_id: &'a str = "String",
+        service_tier: Option<&'a str> = "String",
         attempt_no: u32 = "UInt32",
         /// The last record of its call: one per request.
         last: bool = "Bool",
@@ -222,11 +245,11 @@ table! {
         stream: bool = "Bool",
         /// 0: none was sent.
         status: u16 = "UInt16",
-        error_code: Option<Text> = "String",
-        finish_reason: Option<Text> = "String",
+        error_code: Option<&'a str> = "String",
+        finish_reason: Option<&'a str> = "String",
         catalog_version: u64 = "UInt64",
         /// Disjoint quantities.
-        meters: Meters = "Map(String, Int64)",
+        meters: &'a Meters = "Map(String, Int64)",
         /// All tokens of the prompt, cached ones included.
         input_tokens: i64 = "Int64",
         cached_tokens: i64 = "Int64",
@@ -243,9 +266,9 @@ table! {
         hold: NanoUsd = "Decimal(18, 9)",
         /// Whether every meter had a price.
         priced: bool = "Bool",
-        unpriced_reason: Option<Text> = "String",
+        unpriced_reason: Option<&'a str> = "String",
         /// The provider's usage object as received.
-        provider_usage: Vec<u8> = "String",
+        provider_usage: &'a [u8] = "String",
         auth_us: u64 = "UInt64",
         route_us: u64 = "UInt64",
         admit_us: u64 = "UInt64",
@@ -253,22 +276,22 @@ table! {
         /// 0 where a kept connection was used.
         connect_us: u64 = "UInt64",
         /// All of the call, with its last record; empty where there was one.
-        attempts: Vec<Attempt> = "Array(Tuple(deployment String, provider String, model String, why String, failure String, status UInt16, wait_us UInt64, took_us UInt64))",
+        attempts: &'a [AttemptView<'a>] = "Array(Tuple(deployment String, provider String, model String, why String, failure String, status UInt16, wait_us UInt64, took_us UInt64))",
         /// How a long prompt was made shorter.
-        compression: Option<Text> = "String",
+        compression: Option<&'a str> = "String",
         tokens_before: u64 = "UInt64",
         tokens_after: u64 = "UInt64",
         /// `request_id` of the call that this one was made for.
         parent_id: Option<RequestId> = "String",
         /// JSON, as the caller sent it.
-        metadata: Option<Text> = "String",
+        metadata: Option<&'a str> = "String",
     }
 }
 
 table! {
     /// One rating of an attempt, or the difference that a later rating makes. Carries whom it is
     /// booked to, so that questions about money need no join.
-    pub struct CostRow in "cost_ledger" {
+    pub struct CostRow<'a> in "cost_ledger" {
         /// As in its [`UsageRow`].
         ts: Micros = "DateTime64(6, 'UTC')",
         source_id: SourceId = "UInt64",
@@ -277,17 +300,17 @@ table! {
         /// 0 for the first rating, then counted up.
         rating_seq: u32 = "UInt32",
         request_id: RequestId = "UUID",
-        org: Text = "String",
-        team_id: Option<Text> = "String",
-        user_id: Option<Text> = "String",
+        org: &'a str = "String",
+        team_id: Option<&'a str> = "String",
+        user_id: Option<&'a str> = "String",
         key_hash: Option<KeyHash> = "String",
-        key_alias: Option<Text> = "String",
-        end_user: Option<Text> = "String",
-        tags: Vec<Text> = "Array(String)",
-        model_requested: Text = "String",
-        model: Text = "String",
-        provider: Text = "String",
-        deployment_id: Text = "String",
+        key_alias: Option<&'a str> = "String",
+        end_user: Option<&'a str> = "String",
+        tags: &'a [&'a str] = "Array(String)",
+        model_requested: &'a str = "String",
+        model: &'a str = "String",
+        provider: &'a str = "String",
+        deployment_id: &'a str = "String",
         outcome: Outcome = "Enum8('unknown' = 0, 'ok' = 1, 'error' = 2, 'cancelled' = 3, 'abandoned' = 4, 'cache_hit' = 5)",
         last: bool = "Bool",
         /// Signed; zero where unpriced.
@@ -296,15 +319,15 @@ table! {
         exact: AttoUsd = "Decimal(38, 18)",
         priced: bool = "Bool",
         /// Why unpriced, or why rated again.
-        reason: Option<Text> = "String",
+        reason: Option<&'a str> = "String",
         catalog_version: u64 = "UInt64",
         hold: NanoUsd = "Decimal(18, 9)",
         saved: NanoUsd = "Decimal(18, 9)",
         input_tokens: i64 = "Int64",
         output_tokens: i64 = "Int64",
         /// Budgets charged, and the first instant of the window of each.
-        budget_id: Vec<Text> = "Array(String)",
-        window_start: Vec<Micros> = "Array(DateTime64(6, 'UTC'))",
+        budget_id: Names<'a> = "Array(String)",
+        window_start: Starts<'a> = "Array(DateTime64(6, 'UTC'))",
     }
 }
 

@@ -174,7 +174,8 @@ impl BudgetLane {
         while !batch.fold.is_full()
             && let Some(record) = intake.next()
         {
-            match rate(&record.body, &catalog) {
+            let mut older = Vec::new();
+            match rate(&record.body, &mut older, &catalog) {
                 Ok(Rated::Billed(billed)) => {
                     batch.fold.add(&record.identity, &billed);
                     batch.audit.billed(&record.identity, billed.charge.amount);

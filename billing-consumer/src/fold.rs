@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use budgets::{Advance, Delta, HoldSettled, Onward, Settlement};
-use schemas::{BudgetRef, Identity, NanoUsd, Partition, Pseq, RequestId, SourceId};
+use schemas::{
+    BudgetRef, BudgetRefView, Identity, NanoUsd, Partition, Pseq, RequestId, SourceId, Viewed,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::rated::Billed;
@@ -13,19 +15,16 @@ use crate::rated::Billed;
 /// A sum beyond this ends the batch: one more event's cost still fits into its counter.
 const SUM_MAX: u64 = 1 << 62;
 
-/// Hashes budget names; they are ours, not a stranger's.
+/// Keys are hashes already.
 #[derive(Default)]
-struct Xxh3(u64);
+struct Hashed(u64);
 
-impl Hasher for Xxh3 {
+impl Hasher for Hashed {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
-    fn write_u8(&mut self, byte: u8) {
-        self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-    }
-    fn write_i64(&mut self, number: i64) {
-        self.0 = (self.0 ^ number.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
     fn finish(&self) -> u64 {
         self.0
@@ -35,7 +34,8 @@ impl Hasher for Xxh3 {
 /// A batch in the making.
 #[derive(Default)]
 pub struct Fold {
-    sums: HashMap<BudgetRef, i64, BuildHasherDefault<Xxh3>>,
+    /// By the hash of their window, or one of the numbers after it.
+    sums: HashMap<u64, (BudgetRef, i64), BuildHasherDefault<Hashed>>,
     holds: Vec<HoldSettled>,
     spans: BTreeMap<(SourceId, Partition), (Pseq, Pseq)>,
     full: bool,
@@ -43,18 +43,16 @@ pub struct Fold {
 
 impl Fold {
     /// Adds a billed event. Events of a source come in order, without a gap.
-    pub fn add(&mut self, identity: &Identity, billed: &Billed) {
+    pub fn add(&mut self, identity: &Identity, billed: &Billed<'_>) {
         let Billed { usage, charge } = billed;
         let amount = charge.amount;
         if amount != NanoUsd::ZERO {
             for window in &usage.budgets {
-                let sum = match self.sums.get_mut(window) {
-                    Some(sum) => sum,
-                    None => self.sums.entry(window.clone()).or_default(),
-                };
+                let sum = self.sum(window);
                 // In range: below `SUM_MAX` before, and an event's cost below 2⁶⁰.
                 *sum = sum.saturating_add(amount.0);
-                self.full |= sum.unsigned_abs() > SUM_MAX;
+                let full = sum.unsigned_abs() > SUM_MAX;
+                self.full |= full;
             }
         }
         self.holds.push(HoldSettled {
@@ -63,6 +61,19 @@ impl Fold {
             last: usage.last,
         });
         self.pass(identity, None);
+    }
+
+    /// The sum of a window. No name is copied where one is known.
+    fn sum(&mut self, window: &BudgetRefView<'_>) -> &mut i64 {
+        let seed = window.window_start.0.cast_unsigned();
+        let mut at = xxh3_64_with_seed(window.budget.as_bytes(), seed);
+        while let Some((known, _)) = self.sums.get(&at)
+            && !is(known, window)
+        {
+            at = at.wrapping_add(1);
+        }
+        let none = || (BudgetRef::owned(window), 0);
+        &mut self.sums.entry(at).or_insert_with(none).1
     }
 
     /// Goes past an event that is not billed, and gives its hold back.
@@ -97,7 +108,7 @@ impl Fold {
             from,
             to,
         };
-        let delta = |(budget, sum)| Delta {
+        let delta = |(_, (budget, sum))| Delta {
             budget,
             amount: NanoUsd(sum),
         };
@@ -108,4 +119,10 @@ impl Fold {
             holds: self.holds,
         }
     }
+}
+
+fn is(known: &BudgetRef, window: &BudgetRefView<'_>) -> bool {
+    known.window_start == window.window_start
+        && known.window_end == window.window_end
+        && *known.budget == *window.budget
 }

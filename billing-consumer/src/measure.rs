@@ -97,7 +97,8 @@ pub async fn lanes(dir: &Path, events: u64) -> Result<Vec<Measured>, MeasureErro
             if dedupe.judge(&record.identity) != Judged::Apply {
                 return Err(MeasureError::NotBilled);
             }
-            let Ok(Rated::Billed(billed)) = rate(&record.body, &catalog) else {
+            let mut older = Vec::new();
+            let Ok(Rated::Billed(billed)) = rate(&record.body, &mut older, &catalog) else {
                 return Err(MeasureError::NotBilled);
             };
             fold.add(&record.identity, &billed);
@@ -124,7 +125,8 @@ pub async fn lanes(dir: &Path, events: u64) -> Result<Vec<Measured>, MeasureErro
             if dedupe.judge(&record.identity) != Judged::Apply {
                 return Err(MeasureError::NotBilled);
             }
-            let Ok(Rated::Billed(billed)) = rate(&record.body, &catalog) else {
+            let mut older = Vec::new();
+            let Ok(Rated::Billed(billed)) = rate(&record.body, &mut older, &catalog) else {
                 return Err(MeasureError::NotBilled);
             };
             let (usage, cost) = rows(&record.identity, &billed);

@@ -1,7 +1,7 @@
 //! From the bytes of the log to what is charged: pure, and the same in both lanes.
 
 use metering::{Catalog, Charge, NotYet};
-use schemas::{Event, Micros, NanoUsd, RequestId, Usage};
+use schemas::{Event, Micros, NanoUsd, RequestId, Usage, UsageView};
 
 /// Largest reading of a meter that is believed, units: 4.4 × 10¹². Sums of tokens stay far from the end
 /// of their columns.
@@ -13,16 +13,20 @@ const TIME_MAX: Micros = Micros(4_102_444_800_000_000);
 
 /// A record of the usage topic.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rated {
-    Billed(Box<Billed>),
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every one is billed, and is looked at where it was made"
+)]
+pub enum Rated<'a> {
+    Billed(Billed<'a>),
     /// It can never be billed: it belongs to the dead letters.
     Poison(Poison),
 }
 
-/// A usage event with its cost.
+/// A usage event with its cost. Its texts lie in the record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Billed {
-    pub usage: Usage,
+pub struct Billed<'a> {
+    pub usage: UsageView<'a>,
     pub charge: Charge,
 }
 
@@ -34,12 +38,16 @@ pub struct Poison {
     pub ends: Option<RequestId>,
 }
 
-/// Reads, checks and rates one record.
+/// Reads, checks and rates one record. `older` takes the fields of one that an older release wrote.
 ///
 /// # Errors
 /// The pinned catalog version is not loaded yet: ask again.
-pub fn rate(body: &[u8], catalog: &Catalog) -> Result<Rated, NotYet> {
-    let mut usage = match Usage::from_body(body) {
+pub fn rate<'a>(
+    body: &'a [u8],
+    older: &'a mut Vec<u8>,
+    catalog: &Catalog,
+) -> Result<Rated<'a>, NotYet> {
+    let mut usage = match Usage::view_of(body, older) {
         Ok(usage) => usage,
         Err(error) => return Ok(poison(error.to_string(), None)),
     };
@@ -64,15 +72,15 @@ pub fn rate(body: &[u8], catalog: &Catalog) -> Result<Rated, NotYet> {
             at += 1;
         }
     }
-    Ok(Rated::Billed(Box::new(Billed { usage, charge })))
+    Ok(Rated::Billed(Billed { usage, charge }))
 }
 
-fn poison(reason: String, ends: Option<RequestId>) -> Rated {
+fn poison<'a>(reason: String, ends: Option<RequestId>) -> Rated<'a> {
     Rated::Poison(Poison { reason, ends })
 }
 
 /// What decodes may still be no usage.
-fn check(usage: &Usage) -> Result<(), String> {
+fn check(usage: &UsageView<'_>) -> Result<(), String> {
     for reading in &usage.meters.0 {
         if !(0..=READING_MAX).contains(&reading.quantity) {
             let (name, quantity) = (reading.meter.name(), reading.quantity);

@@ -1,20 +1,19 @@
 //! A billed event as rows of the two tables. Pure: every column is a function of the event and its
 //! charge, never of now, so a replay writes the same rows.
 
-use analytics::{CostRow, UsageRow};
-use schemas::{Identity, KeyHash, Meter, Text};
+use analytics::{CostRow, Names, Starts, UsageRow};
+use schemas::{Identity, Meter};
 
 use crate::rated::Billed;
 
 /// The rows of an event's first rating.
 #[must_use]
-pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
+pub fn rows<'a>(identity: &Identity, billed: &'a Billed<'a>) -> (UsageRow<'a>, CostRow<'a>) {
     let Billed { usage, charge } = billed;
     let who = &usage.attribution;
-    let key_hash: Option<KeyHash> = who.key;
     let (input_tokens, output_tokens) = (usage.meters.input_tokens(), usage.meters.output_tokens());
     let compression = usage.compression.as_ref();
-    let reason: Option<Text> = charge.unpriced.as_ref().map(|reason| reason.name().into());
+    let reason = charge.unpriced.as_ref().map(|reason| reason.name());
     let usage_row = UsageRow {
         ts: usage.admitted_at,
         ended_at: usage.event_time,
@@ -22,19 +21,19 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         kpart: identity.partition,
         pseq: identity.pseq,
         request_id: usage.request_id,
-        call_id: usage.call_id.clone(),
-        org: who.org.0.clone(),
-        team_id: who.team.clone(),
-        user_id: who.user.clone(),
-        key_hash,
-        key_alias: who.key_alias.clone(),
-        end_user: who.end_user.clone(),
-        tags: who.tags.clone(),
-        model_requested: usage.model_requested.clone(),
-        model: usage.model.clone(),
-        provider: usage.provider.clone(),
-        deployment_id: usage.deployment.clone(),
-        service_tier: usage.service_tier.clone(),
+        call_id: usage.call_id,
+        org: who.org,
+        team_id: who.team,
+        user_id: who.user,
+        key_hash: who.key,
+        key_alias: who.key_alias,
+        end_user: who.end_user,
+        tags: &who.tags,
+        model_requested: usage.model_requested,
+        model: usage.model,
+        provider: usage.provider,
+        deployment_id: usage.deployment,
+        service_tier: usage.service_tier,
         attempt_no: usage.attempt_no,
         last: usage.last,
         outcome: usage.outcome,
@@ -43,10 +42,10 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         stream: usage.stream,
         // Checked to be one before it is rated.
         status: u16::try_from(usage.status).unwrap_or(0),
-        error_code: usage.error_code.clone(),
-        finish_reason: usage.finish_reason.clone(),
+        error_code: usage.error_code,
+        finish_reason: usage.finish_reason,
         catalog_version: usage.catalog_version,
-        meters: usage.meters.clone(),
+        meters: &usage.meters,
         input_tokens,
         cached_tokens: usage.meters.get(Meter::InputCacheRead),
         output_tokens,
@@ -58,19 +57,19 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         saved: usage.saved,
         hold: usage.hold,
         priced: charge.unpriced.is_none(),
-        unpriced_reason: reason.clone(),
-        provider_usage: usage.provider_usage.0.clone(),
+        unpriced_reason: reason,
+        provider_usage: usage.provider_usage,
         auth_us: usage.stages.auth_us,
         route_us: usage.stages.route_us,
         admit_us: usage.stages.admit_us,
         cache_us: usage.stages.cache_us,
         connect_us: usage.stages.connect_us.unwrap_or(0),
-        attempts: usage.attempts.clone(),
-        compression: compression.map(|saving| saving.strategy.clone()),
+        attempts: &usage.attempts,
+        compression: compression.map(|saving| saving.strategy),
         tokens_before: compression.map_or(0, |saving| saving.tokens_before),
         tokens_after: compression.map_or(0, |saving| saving.tokens_after),
         parent_id: usage.parent,
-        metadata: usage.metadata.clone(),
+        metadata: usage.metadata,
     };
     let cost_row = CostRow {
         ts: usage.admitted_at,
@@ -79,17 +78,17 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         pseq: identity.pseq,
         rating_seq: 0,
         request_id: usage.request_id,
-        org: who.org.0.clone(),
-        team_id: who.team.clone(),
-        user_id: who.user.clone(),
-        key_hash,
-        key_alias: who.key_alias.clone(),
-        end_user: who.end_user.clone(),
-        tags: who.tags.clone(),
-        model_requested: usage.model_requested.clone(),
-        model: usage.model.clone(),
-        provider: usage.provider.clone(),
-        deployment_id: usage.deployment.clone(),
+        org: who.org,
+        team_id: who.team,
+        user_id: who.user,
+        key_hash: who.key,
+        key_alias: who.key_alias,
+        end_user: who.end_user,
+        tags: &who.tags,
+        model_requested: usage.model_requested,
+        model: usage.model,
+        provider: usage.provider,
+        deployment_id: usage.deployment,
         outcome: usage.outcome,
         last: usage.last,
         amount: charge.amount,
@@ -101,16 +100,8 @@ pub fn rows(identity: &Identity, billed: &Billed) -> (UsageRow, CostRow) {
         saved: usage.saved,
         input_tokens,
         output_tokens,
-        budget_id: usage
-            .budgets
-            .iter()
-            .map(|window| window.budget.clone())
-            .collect(),
-        window_start: usage
-            .budgets
-            .iter()
-            .map(|window| window.window_start)
-            .collect(),
+        budget_id: Names(&usage.budgets),
+        window_start: Starts(&usage.budgets),
     };
     (usage_row, cost_row)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use analytics::{Batch, Store};
 use journal::Record;
+use metering::{Catalog, NotYet};
 use schemas::{Micros, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -116,17 +117,13 @@ impl StoreLane {
         {
             let catalog = self.parts.catalog.load();
             while let Some(record) = intake.next() {
-                match rate(&record.body, &catalog) {
-                    Ok(rated) => {
-                        intake.taken(&record);
-                        pending.push(record, rated);
-                    }
-                    Err(error) => {
-                        intake.put_back(record);
-                        not_yet = Some(error);
-                        break;
-                    }
+                if let Err(error) = pending.push(&record, &catalog) {
+                    intake.put_back(record);
+                    not_yet = Some(error);
+                    break;
                 }
+                intake.taken(&record);
+                pending.records.push(record);
             }
         }
         if let Some(error) = not_yet {
@@ -200,9 +197,7 @@ impl StoreLane {
             let mut some = Pending::default();
             for record in part {
                 // It was rated before, with a catalog that only grows.
-                if let Ok(rated) = rate(&record.body, &catalog) {
-                    some.push(record.clone(), rated);
-                }
+                let _ = some.push(record, &catalog);
             }
             if self.insert(&some.batch).await {
                 continue;
@@ -237,9 +232,10 @@ impl StoreLane {
 }
 
 impl Pending {
-    fn push(&mut self, record: Record, rated: Rated) {
-        self.since.get_or_insert_with(Instant::now);
-        match rated {
+    /// Rates a record and adds its rows.
+    fn push(&mut self, record: &Record, catalog: &Catalog) -> Result<(), NotYet> {
+        let mut older = Vec::new();
+        match rate(&record.body, &mut older, catalog)? {
             Rated::Billed(billed) => {
                 let (usage, cost) = rows(&record.identity, &billed);
                 self.batch.push(&usage, &cost);
@@ -247,15 +243,15 @@ impl Pending {
                 self.events += 1;
                 self.unpriced += u64::from(billed.charge.unpriced.is_some());
                 self.last_event = self.last_event.max(Some(billed.usage.event_time));
-                self.records.push(record);
             }
             Rated::Poison(poison) => {
                 self.batch.passed(record.identity);
                 self.audit.poison(&record.identity);
-                self.records.push(record.clone());
-                self.poison.push((record, poison.reason));
+                self.poison.push((record.clone(), poison.reason));
             }
         }
+        self.since.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     fn clear(&mut self) {

@@ -34,6 +34,21 @@ pub trait Datum: Sized {
     fn decode(input: &mut &[u8]) -> Result<Self, DecodeError>;
 }
 
+/// A value that can be read without copying its texts and bytes: they stay where they lie.
+pub trait Viewed: Datum {
+    /// The value, borrowing from the record that it is read from.
+    type View<'a>;
+
+    /// Takes and refuses exactly what [`Datum::decode`] does.
+    ///
+    /// # Errors
+    /// As [`Datum::decode`].
+    fn view<'a>(input: &mut &'a [u8]) -> Result<Self::View<'a>, DecodeError>;
+
+    /// The value with its own texts.
+    fn owned(view: &Self::View<'_>) -> Self;
+}
+
 /// A record of the log.
 pub trait Event: Datum {
     /// Full name of the Avro record.
@@ -67,6 +82,31 @@ pub trait Event: Datum {
         decode_all(&fields)
     }
 
+    /// As [`Event::from_body`], without copying. `older` takes the fields of a record of an older schema,
+    /// which have to be written anew.
+    ///
+    /// # Errors
+    /// As [`Event::from_body`].
+    fn view_of<'a>(body: &'a [u8], older: &'a mut Vec<u8>) -> Result<Self::View<'a>, DecodeError>
+    where
+        Self: Viewed,
+    {
+        let (fingerprint, mut fields) = body
+            .split_first_chunk::<8>()
+            .ok_or(DecodeError::Truncated)?;
+        let fingerprint = u64::from_le_bytes(*fingerprint);
+        if fingerprint != Self::FINGERPRINT {
+            *older = registry::resolve(fingerprint, Self::NAME, fields)?;
+            fields = older;
+        }
+        let view = Self::view(&mut fields)?;
+        if fields.is_empty() {
+            Ok(view)
+        } else {
+            Err(DecodeError::Trailing(fields.len()))
+        }
+    }
+
     /// The whole Avro datum, for a broker or any other Avro reader.
     fn datum(&self, identity: Identity) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
@@ -85,8 +125,32 @@ fn decode_all<T: Datum>(mut input: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
-/// Declares a record: its fields in the order of the schema, each a [`Datum`].
+/// Declares a record: its fields in the order of the schema, each a [`Datum`]. With `viewed as`, each is
+/// [`Viewed`], and so is the record.
 macro_rules! avro_record {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident viewed as $view:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+    }) => {
+        $crate::codec::avro_record! {
+            $(#[$meta])* $vis struct $name { $($(#[$field_meta])* $field: $type,)* }
+        }
+
+        #[doc = concat!("A [`", stringify!($name), "`] that lies in the record it was read from.")]
+        #[derive(Debug, Clone, PartialEq)]
+        $vis struct $view<'a> {
+            $($(#[$field_meta])* pub $field: <$type as $crate::codec::Viewed>::View<'a>,)*
+        }
+
+        impl $crate::codec::Viewed for $name {
+            type View<'a> = $view<'a>;
+            fn view<'a>(input: &mut &'a [u8]) -> Result<$view<'a>, $crate::codec::DecodeError> {
+                Ok($view { $($field: <$type as $crate::codec::Viewed>::view(input)?,)* })
+            }
+            fn owned(view: &$view<'_>) -> Self {
+                Self { $($field: <$type as $crate::codec::Viewed>::owned(&view.$field),)* }
+            }
+        }
+    };
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
     }) => {
@@ -133,9 +197,26 @@ macro_rules! avro_enum {
                     .ok_or($crate::codec::DecodeError::Invalid(concat!("a ", stringify!($name))))
             }
         }
+
+        $crate::codec::viewed_as_itself!($name);
     };
 }
-pub(crate) use {avro_enum, avro_record};
+
+/// Values that are copied in less than a look at them would take.
+macro_rules! viewed_as_itself {
+    ($($type:ty),*) => {$(
+        impl $crate::codec::Viewed for $type {
+            type View<'a> = Self;
+            fn view(input: &mut &[u8]) -> Result<Self, $crate::codec::DecodeError> {
+                $crate::codec::Datum::decode(input)
+            }
+            fn owned(view: &Self) -> Self {
+                view.clone()
+            }
+        }
+    )*};
+}
+pub(crate) use {avro_enum, avro_record, viewed_as_itself};
 
 fn take<'a>(input: &mut &'a [u8], count: usize) -> Result<&'a [u8], DecodeError> {
     let (taken, rest) = input
@@ -156,6 +237,13 @@ impl Datum for i64 {
     }
 
     fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        // Most numbers are small.
+        if let Some((&byte, rest)) = input.split_first()
+            && byte < 0x80
+        {
+            *input = rest;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
         let mut zigzag = 0_u64;
         for shift in (0..70).step_by(7) {
             let (&byte, rest) = input.split_first().ok_or(DecodeError::Truncated)?;
@@ -249,9 +337,18 @@ impl Datum for Text {
         encode_bytes(self.as_bytes(), out);
     }
     fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
+        Self::view(input).map(Into::into)
+    }
+}
+
+impl Viewed for Text {
+    type View<'a> = &'a str;
+    fn view<'a>(input: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(decode_bytes(input)?)
-            .map(Into::into)
             .map_err(|_| DecodeError::Invalid("a text that is not UTF-8"))
+    }
+    fn owned(view: &&str) -> Self {
+        (*view).into()
     }
 }
 
@@ -268,6 +365,16 @@ impl Datum for Blob {
     }
 }
 
+impl Viewed for Blob {
+    type View<'a> = &'a [u8];
+    fn view<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+        decode_bytes(input)
+    }
+    fn owned(view: &&[u8]) -> Self {
+        Self(view.to_vec())
+    }
+}
+
 /// `["null", T]`.
 impl<T: Datum> Datum for Option<T> {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -280,11 +387,29 @@ impl<T: Datum> Datum for Option<T> {
         }
     }
     fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
-        match i64::decode(input)? {
-            0 => Ok(None),
-            1 => T::decode(input).map(Some),
-            _ => Err(DecodeError::Invalid("a union branch")),
-        }
+        branch(input, T::decode)
+    }
+}
+
+impl<T: Viewed> Viewed for Option<T> {
+    type View<'a> = Option<T::View<'a>>;
+    fn view<'a>(input: &mut &'a [u8]) -> Result<Self::View<'a>, DecodeError> {
+        branch(input, T::view)
+    }
+    fn owned(view: &Self::View<'_>) -> Self {
+        view.as_ref().map(T::owned)
+    }
+}
+
+/// `["null", T]`, where `read` reads a T.
+fn branch<'a, T>(
+    input: &mut &'a [u8],
+    read: impl FnOnce(&mut &'a [u8]) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    match i64::decode(input)? {
+        0 => Ok(None),
+        1 => read(input).map(Some),
+        _ => Err(DecodeError::Invalid("a union branch")),
     }
 }
 
@@ -299,22 +424,44 @@ impl<T: Datum> Datum for Vec<T> {
         out.push(0);
     }
     fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
-        let mut items = Self::new();
-        loop {
-            let mut count = i64::decode(input)?;
-            if count == 0 {
-                return Ok(items);
-            }
-            if count < 0 {
-                // A block with its size in bytes, as some writers emit; the size is of no use here.
-                i64::decode(input)?;
-                count = count
-                    .checked_neg()
-                    .ok_or(DecodeError::Invalid("an array block"))?;
-            }
-            for _ in 0..count {
-                items.push(T::decode(input)?);
-            }
+        items(input, T::decode)
+    }
+}
+
+impl<T: Viewed> Viewed for Vec<T> {
+    type View<'a> = Vec<T::View<'a>>;
+    fn view<'a>(input: &mut &'a [u8]) -> Result<Self::View<'a>, DecodeError> {
+        items(input, T::view)
+    }
+    fn owned(view: &Self::View<'_>) -> Self {
+        view.iter().map(T::owned).collect()
+    }
+}
+
+/// Most items that room is made for before they are read.
+const ROOM: usize = 16;
+
+/// An array, where `read` reads an item.
+fn items<'a, T>(
+    input: &mut &'a [u8],
+    read: impl Fn(&mut &'a [u8]) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let mut items = Vec::new();
+    loop {
+        let mut count = i64::decode(input)?;
+        if count == 0 {
+            return Ok(items);
+        }
+        if count < 0 {
+            // A block with its size in bytes, as some writers emit; the size is of no use here.
+            i64::decode(input)?;
+            count = count
+                .checked_neg()
+                .ok_or(DecodeError::Invalid("an array block"))?;
+        }
+        items.reserve(usize::try_from(count).unwrap_or(ROOM).min(ROOM));
+        for _ in 0..count {
+            items.push(read(input)?);
         }
     }
 }
@@ -341,6 +488,11 @@ transparent!(
     RequestId([u8; 16]),
     NanoUsd(i64),
     Meters(Vec<crate::usage::Quantity>)
+);
+
+viewed_as_itself!(
+    bool, f32, i64, u16, u32, u64, SourceId, Partition, Pseq, Micros, KeyHash, RequestId, NanoUsd,
+    Meters
 );
 
 impl Datum for Identity {

@@ -1,7 +1,7 @@
 //! The events of the log. Field order is the order of the schema in `avro/`; a released schema is
 //! never edited: a new field means a new file, a default, and a new fingerprint.
 
-use crate::codec::{Blob, Event, avro_enum, avro_record};
+use crate::codec::{Blob, Event, Viewed, avro_enum, avro_record, viewed_as_itself};
 use crate::ids::{KeyHash, Micros, RequestId, Text};
 use crate::money::NanoUsd;
 use crate::usage::{Meter, Meters};
@@ -9,7 +9,7 @@ use crate::usage::{Meter, Meters};
 avro_record! {
     /// Whom a call is booked to. Empty text never stands for "none".
     #[derive(Debug, Clone, PartialEq, Eq, Default)]
-    pub struct Attribution {
+    pub struct Attribution viewed as AttributionView {
         org: OrgId,
         team: Option<Text>,
         user: Option<Text>,
@@ -31,6 +31,16 @@ impl Default for OrgId {
     }
 }
 
+impl Viewed for OrgId {
+    type View<'a> = &'a str;
+    fn view<'a>(input: &mut &'a [u8]) -> Result<&'a str, crate::codec::DecodeError> {
+        Text::view(input)
+    }
+    fn owned(view: &&str) -> Self {
+        Self(Text::owned(view))
+    }
+}
+
 impl crate::codec::Datum for OrgId {
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
@@ -43,7 +53,7 @@ impl crate::codec::Datum for OrgId {
 avro_record! {
     /// One window of one budget, as it was checked at admission; settlement lands there however late.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-    pub struct BudgetRef {
+    pub struct BudgetRef viewed as BudgetRefView {
         /// `key:<hash>`, `team:<id>`, `user:<id>`, `org:<id>`, `global`.
         budget: Text,
         /// First instant of the window; 0 for a lifetime budget.
@@ -135,7 +145,7 @@ avro_enum! {
 avro_record! {
     /// USAGE: what one attempt used. Durable before the last byte reaches the client.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Usage {
+    pub struct Usage viewed as UsageView {
         /// End of the attempt.
         event_time: Micros,
         /// Admission of the call: decides day, price and budget window.
@@ -210,10 +220,12 @@ avro_record! {
     }
 }
 
+viewed_as_itself!(Stages);
+
 avro_record! {
     /// One attempt of a call that took several.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Attempt {
+    pub struct Attempt viewed as AttemptView {
         deployment: Text,
         provider: Text,
         model: Text,
@@ -233,7 +245,7 @@ avro_record! {
 avro_record! {
     /// What making a prompt shorter saved.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Compression {
+    pub struct Compression viewed as CompressionView {
         /// `drop_middle` or `summarise`.
         strategy: Text,
         tokens_before: u64,

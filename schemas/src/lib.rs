@@ -10,11 +10,12 @@ pub mod registry;
 pub mod topic;
 pub mod usage;
 
-pub use codec::{DecodeError, Event};
+pub use codec::{DecodeError, Event, Viewed};
 pub use events::{
-    Admitted, Attempt, Attribution, AuditBlock, AuditEvent, AuditKind, BudgetRef, CacheKind,
-    CatalogEvent, Compression, ConfigEntity, ConfigEvent, ConfigOp, CostEvent, CostLine,
-    DeadLetter, LastPseq, OrgId, Outcome, PriceEntry, Progress, Rate, Stages, StreamMark, Usage,
+    Admitted, Attempt, AttemptView, Attribution, AttributionView, AuditBlock, AuditEvent,
+    AuditKind, BudgetRef, BudgetRefView, CacheKind, CatalogEvent, Compression, CompressionView,
+    ConfigEntity, ConfigEvent, ConfigOp, CostEvent, CostLine, DeadLetter, LastPseq, OrgId, Outcome,
+    PriceEntry, Progress, Rate, Stages, StreamMark, Usage, UsageView,
 };
 pub use ids::{
     Identity, KeyHash, Micros, Offset, Partition, Pseq, RequestId, SourceId, Standing, Text,

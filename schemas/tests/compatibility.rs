@@ -354,3 +354,31 @@ fn decodes(name: &str, body: &[u8]) -> Result<(), DecodeError> {
         other => panic!("{other} has no reader"),
     }
 }
+
+/// Whatever a record is, reading it in place takes and refuses what reading it whole does.
+#[test]
+fn a_view_reads_what_decoding_reads() {
+    let (_, _, body) = samples()
+        .into_iter()
+        .find(|(name, _, _)| *name == Usage::NAME)
+        .unwrap();
+    let agree = |body: &[u8]| {
+        let mut older = Vec::new();
+        let viewed = Usage::view_of(body, &mut older).map(|view| Usage::owned(&view));
+        let decoded = Usage::from_body(body);
+        // As text: a damaged number may be no number.
+        assert_eq!(format!("{viewed:?}"), format!("{decoded:?}"));
+        decoded.is_ok()
+    };
+    assert!(agree(&body));
+    let (mut good, mut bad) = (0, 0);
+    for at in 0..body.len() {
+        agree(&body[..at]);
+        for flip in [1, 2, 0x40, 0x80, 0xff] {
+            let mut damaged = body.clone();
+            damaged[at] ^= flip;
+            *(if agree(&damaged) { &mut good } else { &mut bad }) += 1;
+        }
+    }
+    assert!(good > 100 && bad > 100, "{good} {bad}");
+}

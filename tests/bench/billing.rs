@@ -1,5 +1,8 @@
-//! `bench billing`: what one event costs a lane, step by step, and as a whole from the journal on
-//! disk; and how fast budgets reserve. All on one thread.
+//! `bench billing`: what one event costs a lane, step by step, as a whole from the journal on disk, and as
+//! a whole from a broker; how soon its effect is seen; and how fast budgets reserve.
+
+mod lanes;
+mod servers;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -38,11 +41,8 @@ pub fn section(plan: &Plan) -> Result<()> {
     let events = if plan.quick { 60_000 } else { 400_000 };
     eprintln!("billing: {events} events");
     Cores::pick()?.at_load(|| {
-        let entry = metering::builtin()
-            .into_iter()
-            .next()
-            .context("the catalog is empty")?;
-        let bodies: Vec<Vec<u8>> = (0..BATCH).map(|at| usage(&entry, at).body()).collect();
+        let entry = entry()?;
+        let bodies = bodies(&entry);
         let catalog = catalog(entry)?;
         let mut table = Table::new(
             "Billing: usage events on one core",
@@ -63,7 +63,33 @@ pub fn section(plan: &Plan) -> Result<()> {
             table.note(line);
         }
         table.print(&[], &[])
+    })?;
+    on_servers(plan)
+}
+
+/// What takes a broker, a Redis and the engine of the usage tables.
+fn on_servers(plan: &Plan) -> Result<()> {
+    let entry = entry()?;
+    let bodies = bodies(&entry);
+    let catalog = catalog(entry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let servers = servers::Servers::start().await?;
+        let (table, gates) = lanes::table(&servers, plan, &bodies, &catalog).await?;
+        table.print(&[], &gates)
     })
+}
+
+fn entry() -> Result<PriceEntry> {
+    let first = metering::builtin().into_iter().next();
+    first.context("the catalog is empty")
+}
+
+fn bodies(entry: &PriceEntry) -> Vec<Vec<u8>> {
+    (0..BATCH).map(|at| usage(entry, at).body()).collect()
 }
 
 /// Each step with those before it.
@@ -84,14 +110,16 @@ fn steps(
     };
     let decode = &mut || {
         for body in bodies {
-            black_box(Usage::from_body(body)?);
+            let mut older = Vec::new();
+            black_box(Usage::view_of(body, &mut older)?);
         }
         Ok(())
     };
     row("decode", per_event(decode)?);
     let rate = &mut || {
         for body in bodies {
-            black_box(billed(body, catalog)?);
+            let mut older = Vec::new();
+            black_box(billed(body, &mut older, catalog)?);
         }
         Ok(())
     };
@@ -99,7 +127,8 @@ fn steps(
     let fold = &mut || {
         let mut fold = Fold::default();
         for (at, body) in bodies.iter().enumerate() {
-            fold.add(&identity(at), &*billed(body, catalog)?);
+            let mut older = Vec::new();
+            fold.add(&identity(at), &billed(body, &mut older, catalog)?);
         }
         black_box(fold.settlement(Vec::new()));
         Ok(())
@@ -109,7 +138,9 @@ fn steps(
     let encode = &mut || {
         batch.clear();
         for (at, body) in bodies.iter().enumerate() {
-            let (usage, cost) = rows::rows(&identity(at), &*billed(body, catalog)?);
+            let mut older = Vec::new();
+            let billed = billed(body, &mut older, catalog)?;
+            let (usage, cost) = rows::rows(&identity(at), &billed);
             batch.push(&usage, &cost);
         }
         black_box(batch.bytes());
@@ -119,8 +150,8 @@ fn steps(
     Ok(())
 }
 
-fn billed(body: &[u8], catalog: &Catalog) -> Result<Box<Billed>> {
-    match rated::rate(body, catalog) {
+fn billed<'a>(body: &'a [u8], older: &'a mut Vec<u8>, catalog: &Catalog) -> Result<Billed<'a>> {
+    match rated::rate(body, older, catalog) {
         Ok(Rated::Billed(billed)) => Ok(billed),
         Ok(Rated::Poison(poison)) => bail!("an event of the bench is poison: {}", poison.reason),
         Err(_) => bail!("the catalog of the bench is not loaded"),

@@ -30,6 +30,11 @@ mod tollgate;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Plan, What};
+use mimalloc::MiMalloc;
+
+/// As in the executable: the lanes are measured in this process.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse(std::env::args().skip(1)) {

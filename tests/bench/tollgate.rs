@@ -90,7 +90,7 @@ fn start_role(
 }
 
 /// `TOLLGATE_BIN`, else the executable that was built beside this one.
-fn executable() -> Result<PathBuf> {
+pub fn executable() -> Result<PathBuf> {
     let path = match std::env::var_os("TOLLGATE_BIN") {
         Some(path) => PathBuf::from(path),
         None => std::env::current_exe()?.with_file_name("tollgate"),

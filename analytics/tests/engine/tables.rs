@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use analytics::{Batch, Dimension, Error, LogFilter, Span, Store};
 use schemas::{
-    Attempt, AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq,
+    AttemptView, AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq,
     RequestId, SourceId,
 };
 
@@ -182,40 +182,43 @@ async fn every_column_comes_back_as_it_went() {
     cost.amount = NanoUsd(i64::MAX / 10);
     usage.kpart = Partition(u16::MAX);
     usage.request_id = RequestId::parse("01890a5d-ac96-774b-bcce-b302099a8057").unwrap();
-    usage.call_id = Some("caf\u{e9} \u{1f600} 'quoted' \\ \t\n".into());
-    usage.end_user = Some("\0".into());
-    usage.tags = vec!["\u{fc}".into(), "b".into()];
+    usage.call_id = Some("caf\u{e9} \u{1f600} 'quoted' \\ \t\n");
+    usage.end_user = Some("\0");
+    usage.tags = &["\u{fc}", "b"];
     usage.outcome = Outcome::CacheHit;
     usage.cache_kind = CacheKind::Semantic;
     usage.cache_similarity = 0.9375;
     usage.saved = NanoUsd(i64::MAX / 10);
     usage.stream = true;
     usage.status = 599;
-    usage.meters.add(schemas::Meter::InputCacheRead, i64::MAX);
-    usage.provider_usage = vec![0, 255, b'\n'];
-    usage.attempts = ["rate_limit", ""]
-        .map(|failure| Attempt {
-            deployment: "d".into(),
-            provider: "p".into(),
-            model: "m".into(),
-            why: "first".into(),
-            failure: Some(failure.into()).filter(|_| !failure.is_empty()),
-            status: if failure.is_empty() { 200 } else { 429 },
-            wait_us: 7,
-            took_us: u64::MAX,
-        })
-        .to_vec();
-    usage.compression = Some("drop_middle".into());
+    let mut meters = usage.meters.clone();
+    meters.add(schemas::Meter::InputCacheRead, i64::MAX);
+    usage.meters = Box::leak(Box::new(meters));
+    usage.provider_usage = &[0, 255, b'\n'];
+    let attempt = |failure: Option<&'static str>| AttemptView {
+        deployment: "d",
+        provider: "p",
+        model: "m",
+        why: "first",
+        failure,
+        status: if failure.is_none() { 200 } else { 429 },
+        wait_us: 7,
+        took_us: u64::MAX,
+    };
+    usage.attempts = Box::leak(Box::new([attempt(Some("rate_limit")), attempt(None)]));
+    usage.compression = Some("drop_middle");
     (usage.tokens_before, usage.tokens_after) = (90_000, 30_000);
     usage.parent_id = Some(usage.request_id);
-    usage.metadata = Some("{\"ticket\":7}".into());
-    (cost.kpart, cost.request_id, cost.tags) = (usage.kpart, usage.request_id, usage.tags.clone());
+    usage.metadata = Some("{\"ticket\":7}");
+    (cost.kpart, cost.request_id, cost.tags) = (usage.kpart, usage.request_id, usage.tags);
     cost.exact = AttoUsd(-10_i128.pow(37));
     let (mut bare, mut bare_cost) = call(1, 1, ts.plus_secs(-1));
     (bare.team_id, bare.user_id, bare.key_hash, bare.key_alias) = (None, None, None, None);
-    (bare.tags, bare.meters, bare.provider_usage) = (vec![], schemas::Meters::default(), vec![]);
+    bare.meters = Box::leak(Box::default());
+    (bare.tags, bare.provider_usage) = (&[], &[]);
     (bare_cost.team_id, bare_cost.user_id, bare_cost.key_hash) = (None, None, None);
-    (bare_cost.tags, bare_cost.budget_id, bare_cost.window_start) = (vec![], vec![], vec![]);
+    (bare_cost.tags, bare_cost.budget_id, bare_cost.window_start) =
+        (&[], analytics::Names(&[]), analytics::Starts(&[]));
     let mut both = Batch::new();
     both.push(&usage, &cost);
     both.push(&bare, &bare_cost);

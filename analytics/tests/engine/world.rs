@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use analytics::embedded::{self, EmbeddedOptions, Supervisor, SupervisorOptions};
-use analytics::{Batch, CostRow, Store, UsageRow};
+use analytics::{Batch, CostRow, Names, Starts, Store, UsageRow};
 use schemas::{
-    AttoUsd, CacheKind, KeyHash, Meter, Meters, Micros, NanoUsd, Outcome, Partition, Pseq,
-    RequestId, SourceId,
+    AttoUsd, BudgetRefView, CacheKind, KeyHash, Meter, Meters, Micros, NanoUsd, Outcome, Partition,
+    Pseq, RequestId, SourceId,
 };
 
 use crate::client::Ask;
@@ -163,16 +164,43 @@ pub fn now() -> Micros {
     Micros(i64::try_from(since.as_secs()).unwrap() * 1_000_000)
 }
 
-/// One call that cost `pseq` nano-dollars, so that sums are easy to know.
-pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&source.to_be_bytes());
-    id[8..].copy_from_slice(&pseq.to_be_bytes());
-    let team = format!("team-{}", pseq % 3);
-    let amount = NanoUsd(i64::try_from(pseq).unwrap_or(i64::MAX / 10));
+const TEAMS: [&str; 3] = ["team-0", "team-1", "team-2"];
+const BUDGETS: [[BudgetRefView<'static>; 2]; 3] = [
+    windows("team:team-0"),
+    windows("team:team-1"),
+    windows("team:team-2"),
+];
+
+const fn windows(team: &'static str) -> [BudgetRefView<'static>; 2] {
+    let window_end = Micros(i64::MAX);
+    [
+        BudgetRefView {
+            budget: "global",
+            window_start: Micros(0),
+            window_end,
+        },
+        BudgetRefView {
+            budget: team,
+            window_start: Micros(1_700_000_000_000_000),
+            window_end,
+        },
+    ]
+}
+
+static METERS: LazyLock<Meters> = LazyLock::new(|| {
     let mut meters = Meters::default();
     meters.add(Meter::InputText, 10);
     meters.add(Meter::OutputText, 2);
+    meters
+});
+
+/// One call that cost `pseq` nano-dollars, so that sums are easy to know.
+pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow<'static>, CostRow<'static>) {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&source.to_be_bytes());
+    id[8..].copy_from_slice(&pseq.to_be_bytes());
+    let team = usize::try_from(pseq % 3).unwrap();
+    let amount = NanoUsd(i64::try_from(pseq).unwrap_or(i64::MAX / 10));
     let usage = UsageRow {
         ts,
         ended_at: Micros(ts.0 + 250_000),
@@ -181,17 +209,17 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         pseq: Pseq(pseq),
         request_id: RequestId(id),
         call_id: None,
-        org: "default".into(),
-        team_id: Some(team.as_str().into()),
-        user_id: Some("alice".into()),
+        org: "default",
+        team_id: Some(TEAMS[team]),
+        user_id: Some("alice"),
         key_hash: Some(KeyHash([7; 32])),
-        key_alias: Some("laptop".into()),
+        key_alias: Some("laptop"),
         end_user: None,
-        tags: vec!["search".into()],
-        model_requested: "fast".into(),
-        model: "tollgate/demo".into(),
-        provider: "tollgate".into(),
-        deployment_id: "demo-1".into(),
+        tags: &["search"],
+        model_requested: "fast",
+        model: "tollgate/demo",
+        provider: "tollgate",
+        deployment_id: "demo-1",
         service_tier: None,
         attempt_no: 1,
         last: true,
@@ -201,9 +229,9 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         stream: false,
         status: 200,
         error_code: None,
-        finish_reason: Some("stop".into()),
+        finish_reason: Some("stop"),
         catalog_version: 1,
-        meters,
+        meters: &METERS,
         input_tokens: 10,
         cached_tokens: 0,
         output_tokens: 2,
@@ -216,13 +244,13 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         hold: NanoUsd(1_000),
         priced: true,
         unpriced_reason: None,
-        provider_usage: b"{}".to_vec(),
+        provider_usage: b"{}",
         auth_us: 1,
         route_us: 2,
         admit_us: 3,
         cache_us: 4,
         connect_us: 5,
-        attempts: Vec::new(),
+        attempts: &[],
         compression: None,
         tokens_before: 0,
         tokens_after: 0,
@@ -236,17 +264,17 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         pseq: usage.pseq,
         rating_seq: 0,
         request_id: usage.request_id,
-        org: usage.org.clone(),
-        team_id: usage.team_id.clone(),
-        user_id: usage.user_id.clone(),
+        org: usage.org,
+        team_id: usage.team_id,
+        user_id: usage.user_id,
         key_hash: usage.key_hash,
-        key_alias: usage.key_alias.clone(),
+        key_alias: usage.key_alias,
         end_user: None,
-        tags: usage.tags.clone(),
-        model_requested: usage.model_requested.clone(),
-        model: usage.model.clone(),
-        provider: usage.provider.clone(),
-        deployment_id: usage.deployment_id.clone(),
+        tags: usage.tags,
+        model_requested: usage.model_requested,
+        model: usage.model,
+        provider: usage.provider,
+        deployment_id: usage.deployment_id,
         outcome: usage.outcome,
         last: true,
         amount,
@@ -258,8 +286,8 @@ pub fn call(source: u64, pseq: u64, ts: Micros) -> (UsageRow, CostRow) {
         saved: NanoUsd(0),
         input_tokens: 10,
         output_tokens: 2,
-        budget_id: vec!["global".into(), format!("team:{team}").into()],
-        window_start: vec![Micros(0), Micros(1_700_000_000_000_000)],
+        budget_id: Names(&BUDGETS[team]),
+        window_start: Starts(&BUDGETS[team]),
     };
     (usage, cost)
 }

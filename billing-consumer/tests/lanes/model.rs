@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use billing_consumer::Audit;
 use billing_consumer::dedupe::{Dedupe, Judged};
 use billing_consumer::fold::Fold;
-use billing_consumer::rated::{Billed, Rated, rate};
+use billing_consumer::rated::{Rated, rate};
 use budgets::{Budgets, Memory, Reserve, Restored, RestoredWindow, Scope, ScopeKind};
 use metering::{Catalog, Window};
 use proptest::prelude::*;
@@ -90,7 +90,8 @@ struct Lane {
 /// A replacing table, and the marks written after its rows.
 #[derive(Default)]
 struct Tables {
-    rows: BTreeMap<Identity, Billed>,
+    /// What each was charged.
+    rows: BTreeMap<Identity, NanoUsd>,
     marks: BTreeMap<Partition, u64>,
 }
 
@@ -186,7 +187,7 @@ impl Model {
     }
 
     /// The next events of a lane that it must apply. Reading on is part of it.
-    fn take(&mut self, of_budget: bool, cut: usize) -> Vec<(Identity, Billed)> {
+    fn take(&mut self, of_budget: bool, cut: usize) -> Vec<(Identity, Vec<u8>)> {
         let lane = if of_budget {
             &mut self.budget
         } else {
@@ -198,11 +199,8 @@ impl Model {
             lane.at += 1;
             match lane.dedupe.judge(identity) {
                 Judged::Apply => {
-                    let Ok(Rated::Billed(billed)) = rate(body, &self.catalog) else {
-                        unreachable!()
-                    };
                     lane.dedupe.raise(identity);
-                    taken.push((*identity, *billed));
+                    taken.push((*identity, body.clone()));
                 }
                 Judged::Duplicate => {}
                 Judged::Gap(_) | Judged::Parked | Judged::Heals => panic!("nothing is missing"),
@@ -220,8 +218,12 @@ impl Model {
             return self.die();
         }
         let (mut fold, mut audit) = (Fold::default(), Audit::default());
-        for (identity, billed) in &batch {
-            fold.add(identity, billed);
+        let mut older = Vec::new();
+        for (identity, body) in &batch {
+            let Ok(Rated::Billed(billed)) = rate(body, &mut older, &self.catalog) else {
+                unreachable!()
+            };
+            fold.add(identity, &billed);
             audit.billed(identity, billed.charge.amount);
         }
         now(self.budgets.settle(&fold.settlement(Vec::new()))).unwrap();
@@ -241,10 +243,15 @@ impl Model {
         }
         let mut audit = Audit::default();
         let whole = batch.len();
-        for (at, (identity, billed)) in batch.into_iter().enumerate() {
-            audit.billed(&identity, billed.charge.amount);
+        let mut older = Vec::new();
+        for (at, (identity, body)) in batch.into_iter().enumerate() {
+            let Ok(Rated::Billed(billed)) = rate(&body, &mut older, &self.catalog) else {
+                unreachable!()
+            };
+            let amount = billed.charge.amount;
+            audit.billed(&identity, amount);
             if crash != Crash::Between || at % 2 == 0 || whole == 1 {
-                self.tables.rows.insert(identity, billed);
+                self.tables.rows.insert(identity, amount);
             }
         }
         if crash == Crash::Between {
@@ -296,7 +303,7 @@ impl Model {
             .rows
             .iter()
             .filter(|(identity, _)| counted(identity));
-        let used = NanoUsd(sum.map(|(_, billed)| billed.charge.amount.0).sum());
+        let used = NanoUsd(sum.map(|(_, amount)| amount.0).sum());
         self.budgets = Memory::new();
         let windows = vec![RestoredWindow {
             budget: lifetime("key:k"),
@@ -386,7 +393,7 @@ proptest! {
         model.store_step(usize::MAX, Crash::None);
         let truth = NanoUsd(model.truth);
         prop_assert_eq!(model.spend(), budgets::Spend { used: truth, ..Default::default() });
-        let rows: i64 = model.tables.rows.values().map(|billed| billed.charge.amount.0).sum();
+        let rows: i64 = model.tables.rows.values().map(|amount| amount.0).sum();
         prop_assert_eq!(rows, truth.0);
         prop_assert_eq!(model.tables.rows.len(), model.log.len());
         prop_assert_eq!(model.budgets.stats().open + model.budgets.stats().finished, 0);

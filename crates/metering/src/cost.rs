@@ -3,7 +3,9 @@
 //! [`charge`] is the one place that says what an event costs; every lane calls it and so gets the same
 //! integer. [`worst_case`] is what a hold must cover: no usage within its bounds rates higher.
 
-use schemas::{AttoUsd, CacheKind, CostLine, Meter, Meters, NanoUsd, Outcome, Text, Usage};
+use schemas::{
+    AttoUsd, CacheKind, CostLine, Meter, Meters, Micros, NanoUsd, Outcome, Text, Usage, UsageView,
+};
 
 use crate::price::{MeterSet, Price};
 use crate::{Catalog, PriceKey};
@@ -84,7 +86,6 @@ pub struct NotYet {
 pub struct Charge {
     pub amount: NanoUsd,
     pub exact: AttoUsd,
-    pub lines: Vec<Line>,
     /// Why there is no price; `amount` is then the hold or zero, see [`charge`].
     pub unpriced: Option<Unpriced>,
 }
@@ -93,9 +94,59 @@ impl Charge {
     const FREE: Self = Self {
         amount: NanoUsd::ZERO,
         exact: AttoUsd(0),
-        lines: Vec::new(),
         unpriced: None,
     };
+}
+
+/// What of a usage event decides its charge.
+#[derive(Debug, Clone, Copy)]
+pub struct Chargeable<'a> {
+    pub key: PriceKey<'a>,
+    pub service_tier: Option<&'a str>,
+    pub admitted_at: Micros,
+    pub catalog_version: u64,
+    pub meters: &'a Meters,
+    pub outcome: Outcome,
+    pub cache: CacheKind,
+    /// The last record of its call.
+    pub last: bool,
+    /// Some budget was checked for it.
+    pub budgeted: bool,
+    pub hold: NanoUsd,
+}
+
+macro_rules! chargeable {
+    ($usage:ident, $org:expr) => {
+        Self {
+            key: PriceKey {
+                org: $org,
+                deployment: &$usage.deployment,
+                provider: &$usage.provider,
+                model: &$usage.model,
+            },
+            service_tier: $usage.service_tier.as_deref(),
+            admitted_at: $usage.admitted_at,
+            catalog_version: $usage.catalog_version,
+            meters: &$usage.meters,
+            outcome: $usage.outcome,
+            cache: $usage.cache,
+            last: $usage.last,
+            budgeted: !$usage.budgets.is_empty(),
+            hold: $usage.hold,
+        }
+    };
+}
+
+impl<'a> From<&'a Usage> for Chargeable<'a> {
+    fn from(usage: &'a Usage) -> Self {
+        chargeable!(usage, &usage.attribution.org.0)
+    }
+}
+
+impl<'a> From<&'a UsageView<'_>> for Chargeable<'a> {
+    fn from(usage: &'a UsageView<'_>) -> Self {
+        chargeable!(usage, usage.attribution.org)
+    }
 }
 
 /// What readings cost at a price: the whole request at the prices of its context tier.
@@ -106,6 +157,21 @@ impl Charge {
 /// # Errors
 /// [`Unpriced`], with the first reason found.
 pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Result<Rated, Unpriced> {
+    let mut lines = Vec::with_capacity(meters.0.len());
+    let (amount, exact) = sum(price, meters, service_tier, |line| lines.push(line))?;
+    Ok(Rated {
+        amount,
+        exact,
+        lines,
+    })
+}
+
+fn sum(
+    price: &Price,
+    meters: &Meters,
+    service_tier: Option<&str>,
+    mut told: impl FnMut(Line),
+) -> Result<(NanoUsd, AttoUsd), Unpriced> {
     let mut prompt: u64 = 0;
     for reading in &meters.0 {
         if reading.quantity < 0 {
@@ -120,7 +186,6 @@ pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Resul
         }
     }
     let sheet = price.sheet(service_tier, prompt)?;
-    let mut lines = Vec::with_capacity(meters.0.len());
     let mut exact: i128 = 0;
     for reading in meters.0.iter().filter(|reading| reading.quantity != 0) {
         let Some(unit) = sheet.price(reading.meter) else {
@@ -132,7 +197,7 @@ pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Resul
         // PRICE_MAX × QUANTITY_MAX is 4.4 × 10³⁶, a fortieth of i128's range.
         let amount = unit.wrapping_mul(i128::from(reading.quantity));
         exact = exact.checked_add(amount).ok_or(Unpriced::TooLarge)?;
-        lines.push(Line {
+        told(Line {
             meter: reading.meter,
             quantity: reading.quantity,
             unit_price: AttoUsd(unit),
@@ -141,11 +206,7 @@ pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Resul
     }
     let exact = AttoUsd(exact);
     let amount = exact.round_half_even().ok_or(Unpriced::TooLarge)?;
-    Ok(Rated {
-        amount,
-        exact,
-        lines,
-    })
+    Ok((amount, exact))
 }
 
 /// What an event is charged: a pure function of event and catalog, the same in every lane.
@@ -159,7 +220,8 @@ pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Resul
 ///
 /// # Errors
 /// [`NotYet`] when the catalog is older than the version that the event pins.
-pub fn charge(usage: &Usage, catalog: &Catalog) -> Result<Charge, NotYet> {
+pub fn charge<'a>(usage: impl Into<Chargeable<'a>>, catalog: &Catalog) -> Result<Charge, NotYet> {
+    let usage = usage.into();
     if usage.catalog_version > catalog.version() {
         return Err(NotYet {
             needs: usage.catalog_version,
@@ -170,39 +232,27 @@ pub fn charge(usage: &Usage, catalog: &Catalog) -> Result<Charge, NotYet> {
     if from_cache || usage.meters.0.iter().all(|reading| reading.quantity == 0) {
         return Ok(Charge::FREE);
     }
-    let key = PriceKey {
-        org: &usage.attribution.org.0,
-        deployment: &usage.deployment,
-        provider: &usage.provider,
-        model: &usage.model,
-    };
     let rated = catalog
-        .price(&key, usage.admitted_at, usage.catalog_version)
+        .price(&usage.key, usage.admitted_at, usage.catalog_version)
         .ok_or(Unpriced::UnknownModel)
-        .and_then(|price| rate(price, &usage.meters, usage.service_tier.as_deref()));
+        .and_then(|price| sum(price, usage.meters, usage.service_tier, |_| ()));
     Ok(match rated {
-        Ok(rated) => {
+        Ok((amount, exact)) => {
             let unknown = usage.outcome == Outcome::Abandoned && usage.last;
-            let cut_off = unknown && usage.hold > rated.amount;
+            let cut_off = unknown && usage.hold > amount;
             Charge {
-                amount: if cut_off { usage.hold } else { rated.amount },
-                exact: if cut_off {
-                    usage.hold.to_atto()
-                } else {
-                    rated.exact
-                },
-                lines: rated.lines,
+                amount: if cut_off { usage.hold } else { amount },
+                exact: if cut_off { usage.hold.to_atto() } else { exact },
                 unpriced: None,
             }
         }
         Err(reason) => {
-            let held = usage.last && !usage.budgets.is_empty();
+            let held = usage.last && usage.budgeted;
             let amount = if held { usage.hold } else { NanoUsd::ZERO };
             Charge {
                 amount,
                 exact: amount.to_atto(),
                 unpriced: Some(reason),
-                ..Charge::FREE
             }
         }
     })

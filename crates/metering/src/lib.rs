@@ -15,8 +15,8 @@ mod window;
 pub use builtin::{builtin, read_prices};
 pub use catalog::{Catalog, PriceKey};
 pub use cost::{
-    Bounds, Charge, Line, NotYet, Rated, Unpriced, affordable_output, affordable_output_within,
-    charge, rate, worst_case, worst_case_within,
+    Bounds, Charge, Chargeable, Line, NotYet, Rated, Unpriced, affordable_output,
+    affordable_output_within, charge, rate, worst_case, worst_case_within,
 };
 pub use error::Error;
 pub use import::litellm_rates;

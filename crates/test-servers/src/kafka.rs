@@ -14,6 +14,8 @@ use crate::{Folder, Process, free_port};
 /// A broker with its data. Dropping it kills the broker and removes the data.
 pub struct Kafka {
     port: u16,
+    /// Compiled to the full: slow to start, and fast.
+    fast: bool,
     broker: Mutex<Option<Process>>,
     /// Dropped after the broker.
     folder: Folder,
@@ -33,6 +35,22 @@ impl Kafka {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn start_with(properties: &[(&str, &str)]) -> Self {
+        Self::begin(
+            properties,
+            std::env::var_os("TOLLGATE_KAFKA_FAST").is_some(),
+        )
+        .await
+    }
+
+    /// As [`start`](Self::start), for measurements: the broker is compiled to the full.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_fast() -> Self {
+        Self::begin(&[], true).await
+    }
+
+    async fn begin(properties: &[(&str, &str)], fast: bool) -> Self {
         let folder = Folder::new("kafka");
         let port = free_port();
         let mut text = server_properties(folder.path(), port, free_port());
@@ -44,6 +62,7 @@ impl Kafka {
         write(&folder.path().join("log4j2.properties"), LOG4J);
         let kafka = Self {
             port,
+            fast,
             broker: Mutex::new(None),
             folder,
         };
@@ -62,6 +81,12 @@ impl Kafka {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The broker's process, while there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.broker.lock().as_ref().map(Process::id)
     }
 
     /// SIGSTOP: connections stay, nothing is answered.
@@ -111,11 +136,7 @@ impl Kafka {
             command
                 .args(["-Xmx384m", "-XX:+UseSerialGC"])
                 // Compiles little, starts fast. Measurements want the whole compiler.
-                .args(
-                    std::env::var_os("TOLLGATE_KAFKA_FAST")
-                        .is_none()
-                        .then_some("-XX:TieredStopAtLevel=1"),
-                )
+                .args((!self.fast).then_some("-XX:TieredStopAtLevel=1"))
                 .arg(config_of(folder))
                 .arg("-cp")
                 .arg(class_path())

@@ -65,6 +65,12 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The server's process, while there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.server.lock().as_ref().map(Process::id)
+    }
+
     /// SIGSTOP: connections stay, nothing is answered.
     pub fn freeze(&self) {
         if let Some(server) = &*self.server.lock() {

@@ -103,6 +103,7 @@ fn config(base: &str) -> Config {
         },
         hints: config::Hints::default(),
         params: config::Params::default(),
+        shape: config::Shape::default(),
         line: 0,
     };
     Config {

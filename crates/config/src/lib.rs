@@ -31,8 +31,9 @@ pub use error::{ConfigError, ConfigErrors, Warning, summary};
 pub use explain::check;
 pub use kind::Effect;
 pub use known::effect;
-pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts};
+pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Shape, Trust};
 pub use params::{Lack, OPENAI_PARAMS, Params};
+pub use providers::Quirk;
 pub use reference::reference;
 pub use routing::{
     Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, OfName, Retries, Routing, Strategy,
@@ -40,7 +41,7 @@ pub use routing::{
 pub use secret::Secret;
 pub use settings::{
     Budgets, Cache, ClickHouse, Config, Drain, JournalConfig, Kafka, Limits, Log, LogFormat,
-    LogLevel, Period, Redis, SeedKey, Server, SyncMode, Timeouts,
+    LogLevel, LongContext, Period, Redis, SeedKey, Server, Shortening, SyncMode, Timeouts,
 };
 pub use without_file::{providers_from_env, without_file};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::providers::Quirk;
 use crate::{DecimalText, Hints, Params, Secret};
 
 /// One deployment: one entry of `model_list`, or one provider found in the environment.
@@ -40,6 +41,7 @@ pub struct ModelEntry {
     pub hints: Hints,
     /// What happens to the members of requests.
     pub params: Params,
+    pub shape: Shape,
     /// Line of the entry in the file; 0 without one.
     pub line: usize,
 }
@@ -66,6 +68,27 @@ pub enum AuthScheme {
     Header(&'static str),
     /// No key is sent.
     None,
+}
+
+/// How a deployment differs from the usual one: its path, its certificates, what it cannot read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Of chat completions below `api_base`, in the place of `/chat/completions`. `{model}` in it is the model.
+    pub chat_path: Option<String>,
+    pub quirks: Vec<Quirk>,
+    pub trust: Trust,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's authorities, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    #[default]
+    System,
+    /// Those of this PEM file, and no others.
+    File(String),
+    /// Anybody's: `ssl_verify: false`.
+    Anyone,
 }
 
 /// Bounds of a deployment. Tokens unless said otherwise.
@@ -128,7 +151,16 @@ impl ModelEntry {
                     self.api_base
                 )
             }
-            _ => format!("{}{path}", self.api_base),
+            _ => match &self.shape.chat_path {
+                Some(own) if path == "/chat/completions" => {
+                    format!(
+                        "{}{}",
+                        self.api_base,
+                        own.replace("{model}", upstream_model)
+                    )
+                }
+                _ => format!("{}{path}", self.api_base),
+            },
         }
     }
 }

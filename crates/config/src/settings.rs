@@ -28,6 +28,8 @@ pub struct Config {
     pub drain: Drain,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    /// None: prompts go out as they come, however long.
+    pub long_context: Option<LongContext>,
     pub log: Log,
     /// `tollgate.data_dir`; `--data-dir` wins. None: `.tollgate/` beside the file or in the current folder.
     pub data_dir: Option<String>,
@@ -227,6 +229,28 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
+/// `tollgate.long_context`: what becomes of chats that are longer than they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongContext {
+    pub by: Shortening,
+    /// Prompts of more tokens are made shorter. None: those that do not fit into the smallest window behind
+    /// their model's name.
+    pub over_tokens: Option<u64>,
+    /// Turns at the end that stay as they are. Default 1.
+    pub keep_last_turns: u32,
+    /// Only for these names. Empty: for all.
+    pub models: Vec<String>,
+}
+
+/// How a chat is made shorter. Its system prompt and its last turns always stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shortening {
+    /// The oldest turns go.
+    DropMiddle,
+    /// A model says them in fewer words: a call of its own, under the same key.
+    Summarise { model: String },
+}
+
 /// `tollgate.log`, `litellm_settings.log_level`, `json_logs`, `set_verbose`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -369,6 +393,7 @@ impl Default for Config {
                 idle: Duration::from_secs(120),
                 total: Duration::from_secs(600),
             },
+            long_context: None,
             log: Log {
                 level: LogLevel::Info,
                 format: LogFormat::Text,

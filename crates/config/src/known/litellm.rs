@@ -307,7 +307,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     later("public_model_groups_links", ANY_MAP, UI),
     later("public_*", Kind::Any, UI),
     never("ui_theme_config", ANY_MAP, UI),
-    later("ssl_verify", Kind::Any, TLS),
+    on(
+        "ssl_verify",
+        Kind::Any,
+        "false, or a PEM file of the authorities that are believed; the variable SSL_VERIFY says the same",
+    ),
     later("ssl_certificate", Kind::Text, TLS),
     later("ssl_security_level", Kind::Text, TLS),
     later("ssl_ecdh_curve", Kind::Text, TLS),

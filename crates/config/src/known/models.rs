@@ -283,7 +283,11 @@ pub(super) const PARAMS: &[Setting] = &[
         Kind::Number,
         "file endpoints do not take effect yet",
     ),
-    later("ssl_verify", Kind::Any, "certificates are always verified"),
+    on(
+        "ssl_verify",
+        Kind::Any,
+        "false, or a PEM file of the authorities that are believed",
+    ),
     later(
         "client_cert",
         Kind::Any,

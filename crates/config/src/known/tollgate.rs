@@ -36,6 +36,84 @@ pub(super) const SETTINGS: &[Setting] = &[
     on("limits", Kind::Section(&[LIMITS]), "bounds of one request"),
     on("timeouts", Kind::Section(&[TIMEOUTS]), "of upstream calls"),
     on("log", Kind::Section(&[LOG]), "what this process prints"),
+    on(
+        "long_context",
+        Kind::Section(&[LONG_CONTEXT]),
+        "how chats are made shorter that are too long; without it they are not",
+    ),
+    on(
+        "providers",
+        Kind::Map(&Kind::Section(&[PROVIDER])),
+        "providers of one's own that speak OpenAI's shape, each by its prefix",
+    ),
+];
+
+const LONG_CONTEXT: &[Setting] = &[
+    must(
+        "strategy",
+        Kind::Word(&["drop_middle", "summarise", "summarize"]),
+        "the oldest turns go, or a model says them in fewer words",
+    ),
+    on(
+        "model",
+        Kind::Text,
+        "the name that summarises, of model_list",
+    ),
+    on(
+        "over_tokens",
+        Kind::Positive,
+        "longer prompts are made shorter; default those that do not fit into the window",
+    ),
+    on(
+        "keep_last_turns",
+        Kind::Positive,
+        "turns at the end that stay as they are; default 1",
+    ),
+    on(
+        "models",
+        Kind::List(&Kind::Text),
+        "only for these names; default all",
+    ),
+];
+
+const PROVIDER: &[Setting] = &[
+    must("base_url", Kind::Url, "without the path of the endpoint"),
+    on(
+        "path",
+        Kind::Text,
+        "of chat completions below base_url, with {model} for its name; default /chat/completions",
+    ),
+    on("api_key", Kind::Secret, "for every model of it"),
+    on(
+        "auth",
+        Kind::Word(&["bearer", "header", "none"]),
+        "how the key travels; default bearer",
+    ),
+    on("auth_header", Kind::Text, "its header, with auth: header"),
+    on(
+        "auth_prefix",
+        Kind::Text,
+        "stands before the key in that header, with a space between",
+    ),
+    on(
+        "headers",
+        Kind::Map(&Kind::Secret),
+        "sent on every call, beside those of the model",
+    ),
+    on(
+        "quirks",
+        Kind::List(&Kind::Word(&[
+            "no_stream_options",
+            "max_tokens_only",
+            "no_chat",
+        ])),
+        "where it differs from OpenAI's shape",
+    ),
+    on(
+        "ssl_verify",
+        Kind::Any,
+        "false, or a PEM file of authorities",
+    ),
 ];
 
 pub(super) const JOURNAL: &[Setting] = &[

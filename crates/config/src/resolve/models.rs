@@ -6,12 +6,13 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::params;
+use super::providers::{Own, default_trust, own};
 use crate::known;
-use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts};
-use crate::providers::{self, Provider, Quirk};
+use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts, Shape};
+use crate::providers::{self, Provider};
 use crate::settings::Timeouts;
 use crate::view::View;
-use crate::{AuthScheme, DecimalText, Hints, Params, Secret};
+use crate::{AuthScheme, DecimalText, Hints, Params, Secret, Trust};
 
 /// Every entry of `model_list` that can be called.
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
@@ -20,10 +21,11 @@ pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
         .get("router_settings.default_max_parallel_requests")
         .count_u32();
     let everywhere = params::Everywhere::of(root);
+    let (own, trust) = (own(root), default_trust(root));
     let mut models: Vec<ModelEntry> = Vec::new();
     let mut ids: HashMap<String, String> = HashMap::new();
     for item in root.at("model_list").items() {
-        let Some(mut entry) = entry(&item, defaults, parallel, everywhere) else {
+        let Some(mut entry) = entry(&item, &own, &trust, defaults, parallel, everywhere) else {
             continue;
         };
         let id = item.get("model_info.id");
@@ -108,6 +110,8 @@ pub(super) fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTim
 
 fn entry(
     item: &View<'_>,
+    own: &[Own],
+    trust: &Trust,
     defaults: ModelTimeouts,
     default_parallel: Option<u32>,
     everywhere: params::Everywhere,
@@ -123,27 +127,34 @@ fn entry(
     let base = either(&params, "api_base", "base_url");
     let custom = params.at("custom_llm_provider").text();
     let name = model.text()?;
+    let (own, name) = own_of(own, custom.as_deref(), name);
+    // One of the file's own is an endpoint of OpenAI's shape whose whole name is the model's.
+    let custom = custom.filter(|_| own.is_none());
+    let custom = own.map_or(custom.as_deref(), |_| Some("custom_openai"));
     let (provider, upstream_model) =
-        match providers::identify(&name, custom.as_deref(), base.is_set()) {
+        match providers::identify(&name, custom, base.is_set() || own.is_some()) {
             Ok(found) => found,
             Err(why) => {
                 model.error(why);
                 return None;
             }
         };
+    if upstream_model.is_empty() {
+        model.error("ends after its provider; write provider/model");
+        return None;
+    }
     if upstream_model.contains('*') && !model_name.contains('*') {
         model.error("holds a `*`, and model_name does not");
         return None;
     }
     if let Dialect::Unsupported(why) = provider.dialect {
         model.warn(format!("{why}; calls to it are refused"));
-    } else if provider.has(Quirk::NoChat) {
-        model.warn(format!(
-            "{} has no chat, and other endpoints do not take effect yet",
-            provider.name
-        ));
     }
-    let api_base = address(&params, &base, provider);
+    let api_base = match own {
+        Some(own) if !base.is_set() => Some(own.base_url.clone()),
+        _ => address(&params, &base, provider),
+    };
+    let called = own.map_or(provider.prefix, |own| &own.name);
     let timeout = params.at("timeout").seconds();
     let timeouts = ModelTimeouts {
         total: timeout.unwrap_or(defaults.total),
@@ -156,34 +167,73 @@ fn entry(
     let deployment_id = info.at("id").text().unwrap_or_else(|| {
         deployment_id(
             &model_name,
-            provider.prefix,
+            called,
             &upstream_model,
             api_base.as_deref().unwrap_or_default(),
         )
     });
+    let mut headers = headers(&params);
+    let (auth, api_key) = match own {
+        Some(own) => {
+            let theirs = own.headers.iter();
+            let unsaid = theirs.filter(|(name, _)| !headers.iter().any(|(known, _)| known == name));
+            let unsaid: Vec<_> = unsaid.cloned().collect();
+            headers.extend(unsaid);
+            // A key of the provider's goes only where the provider is.
+            let key = params.at("api_key").secret();
+            let shared = || own.key.clone().filter(|_| !base.is_set());
+            own.auth(key.or_else(shared), &mut headers)
+        }
+        None => (provider.auth, key(&params, &base, provider)),
+    };
+    let shape = Shape {
+        chat_path: own.and_then(|own| own.path.clone()),
+        quirks: own.map_or_else(|| provider.quirks.to_vec(), |own| own.quirks.clone()),
+        trust: super::providers::trust(&params.at("ssl_verify"))
+            .or_else(|| own.and_then(|own| own.trust.clone()))
+            .unwrap_or_else(|| trust.clone()),
+    };
     Some(ModelEntry {
-        api_key: key(&params, &base, provider),
+        api_key,
         api_base: api_base.unwrap_or_default(),
         deployment_id,
-        provider: provider.prefix.to_owned(),
+        provider: called.to_owned(),
         upstream_model,
         base_model: info.at("base_model").text(),
         dialect: provider.dialect,
-        auth: provider.auth,
+        auth,
         api_version: params
             .at("api_version")
             .text()
             .or_else(|| azure_version(item, provider)),
         organization: params.at("organization").text(),
-        headers: headers(&params),
+        headers,
         prices: prices(&params, &info),
         limits: limits(item, default_parallel),
         timeouts,
         hints: super::routing::hints(item),
         params: params::params(item, everywhere),
+        shape,
         line: item.line,
         model_name,
     })
+}
+
+/// The file's own provider that a model is at, and the name without it.
+fn own_of<'a>(own: &'a [Own], custom: Option<&str>, model: String) -> (Option<&'a Own>, String) {
+    let named = |name: &str| own.iter().find(|own| own.name == name);
+    let split = model.split_once('/');
+    let found = split.and_then(|(prefix, rest)| Some((named(prefix)?, rest)));
+    match (custom, found) {
+        (None, Some((own, rest))) => (Some(own), rest.to_owned()),
+        (Some(custom), found) => match (named(custom), found) {
+            (Some(own), Some((same, rest))) if same.name == own.name => {
+                (Some(own), rest.to_owned())
+            }
+            (found, _) => (found, model),
+        },
+        (None, None) => (None, model),
+    }
 }
 
 fn either<'a>(section: &View<'a>, name: &str, other: &str) -> View<'a> {
@@ -272,29 +322,38 @@ fn host(url: &str) -> &str {
 fn headers(params: &View<'_>) -> Vec<(String, Secret)> {
     let mut headers = Vec::new();
     for section in ["extra_headers", "headers"] {
-        for (name, view) in params.at(section).entries() {
-            let is_token = !name.is_empty()
-                && name
+        headers.extend(headers_of(&params.at(section)));
+    }
+    headers
+}
+
+/// A mapping of headers.
+pub(super) fn headers_of(section: &View<'_>) -> Vec<(String, Secret)> {
+    let mut headers = Vec::new();
+    for (name, view) in section.entries() {
+        match view.secret() {
+            _ if !is_token(&name) => view.error("is not a header name"),
+            Some(value)
+                if value
+                    .expose()
                     .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-            match view.secret() {
-                _ if !is_token => view.error("is not a header name"),
-                Some(value)
-                    if value
-                        .expose()
-                        .bytes()
-                        .any(|b| b < b' ' && b != b'\t' || b == 0x7f) =>
-                {
-                    view.error(
-                        "holds a line break or another character that a header cannot carry",
-                    );
-                }
-                Some(value) => headers.push((name.to_ascii_lowercase(), value)),
-                None => {}
+                    .any(|b| b < b' ' && b != b'\t' || b == 0x7f) =>
+            {
+                view.error("holds a line break or another character that a header cannot carry");
             }
+            Some(value) => headers.push((name.to_ascii_lowercase(), value)),
+            None => {}
         }
     }
     headers
+}
+
+/// Whether it can be the name of a header.
+pub(super) fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// Every price field of the two places where LiteLLM looks.
@@ -389,6 +448,10 @@ pub(crate) fn plain_entry(
         },
         hints: Hints::default(),
         params: Params::default(),
+        shape: Shape {
+            quirks: provider.quirks.to_vec(),
+            ..Shape::default()
+        },
         line: 0,
     }
 }

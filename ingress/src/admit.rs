@@ -34,6 +34,8 @@ pub struct Admission {
 /// Where a call comes from, beside its body.
 pub struct Origin<'a> {
     pub caller: &'a Principal,
+    /// Its own, where it was needed before.
+    pub id: Option<RequestId>,
     pub call_id: Option<Text>,
     /// From `x-litellm-end-user-id` and `x-litellm-tags`.
     pub end_user: Option<Text>,
@@ -60,6 +62,7 @@ pub async fn admit(
 ) -> Result<Admission, Error> {
     let Origin {
         caller,
+        id,
         call_id,
         end_user,
         tags,
@@ -92,7 +95,7 @@ pub async fn admit(
         &request.model,
     )?;
 
-    let request_id = fresh_id(now);
+    let request_id = id.unwrap_or_else(|| fresh_id(now));
     let deadline = Micros(
         now.0
             .saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)),

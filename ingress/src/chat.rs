@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use routing::{Failure, Flight, Place, Step, Took};
-use schemas::{Micros, Outcome, Stages, Text};
+use schemas::{Micros, Outcome, RequestId, Stages, Text};
 
 use crate::admit::{self, Admission, Origin};
 use crate::auth::{Sought, authenticate};
@@ -33,7 +33,7 @@ use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
-use crate::{Error, Gateway, Worker, params, relay, stream};
+use crate::{Error, Gateway, Worker, params, relay, shorten, stream};
 
 /// What a client may wait at most, plain and streamed.
 const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
@@ -63,6 +63,8 @@ pub struct Sent {
     named: Option<Text>,
     /// What a form says of itself.
     form: Option<HeaderValue>,
+    /// The call that this one is made for, in this process.
+    parent: Option<RequestId>,
 }
 
 impl Sent {
@@ -84,6 +86,38 @@ impl Sent {
             endpoint: Endpoint::Chat,
             named: None,
             form: None,
+            parent: None,
+        }
+    }
+
+    /// Since it came.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A call that this one needs, of the same caller, within `left`.
+    pub fn within(
+        &self,
+        worker: &Worker,
+        caller: &Principal,
+        parent: RequestId,
+        left: Duration,
+    ) -> Self {
+        Self {
+            caller: Ok(caller.clone()),
+            now: worker.gateway.now(),
+            started: Instant::now(),
+            auth: Duration::ZERO,
+            call_id: None,
+            end_user: self.end_user.clone(),
+            tags: self.tags.clone(),
+            metadata: None,
+            timeouts: [Some(left.as_secs_f64().to_string().into()), None],
+            wishes: Ok(Wishes::default()),
+            endpoint: Endpoint::Chat,
+            named: None,
+            form: None,
+            parent: Some(parent),
         }
     }
 }
@@ -151,17 +185,33 @@ async fn run(
         return Err(Error::BodyTooLarge { limit });
     }
     let (endpoint, named) = (sent.endpoint, sent.named.take());
-    let request = match &sent.form {
+    let mut request = match &sent.form {
         Some(kind) => ModelRequest::parse_form(endpoint, body, kind, named)?,
         None => ModelRequest::parse(endpoint, body, named)?,
     };
-    caller.may_use(&request.model)?;
+    // Whatever a call needs is the operator's choice.
+    if sent.parent.is_none() {
+        caller.may_use(&request.model)?;
+    }
     for name in request.fallbacks.iter().flatten() {
         caller.may_use(name)?;
     }
     let models = gateway.models.load_full();
     let asked = models.find(&request.model)?;
     let timeout = timeout(&sent.timeouts, &request, &models, &asked)?;
+    let mut shortened = None;
+    if let Some(rule) = &gateway.config.long_context
+        && sent.parent.is_none()
+        && shorten::concerns(rule, &request)
+    {
+        let from = shorten::From {
+            caller: &caller,
+            sent,
+            timeout,
+        };
+        let shorten = Box::pin(shorten::shorten(worker, rule, from, &asked, request));
+        (request, shortened) = shorten.await;
+    }
     let tags = std::mem::take(&mut sent.tags);
     let came = Came {
         request: &request,
@@ -200,6 +250,7 @@ async fn run(
     params::check(&request, &served)?;
     let origin = Origin {
         caller: &caller,
+        id: shortened.as_ref().map(|shortened| shortened.id),
         call_id: sent.call_id.clone(),
         end_user: sent.end_user.take(),
         tags,
@@ -216,6 +267,9 @@ async fn run(
     let Admission { mut call, cap } = admit::admit(gateway, origin, &request, &served).await?;
     if steered {
         call.steered();
+    }
+    if shortened.is_some() || sent.parent.is_some() {
+        call.relates(shortened.map(|shortened| shortened.saving), sent.parent);
     }
     let mut exchange = Exchange {
         worker: worker.clone(),

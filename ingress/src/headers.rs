@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use budgets::{LimitType, Refusal, ScopeKind};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use schemas::{CacheKind, Micros, NanoUsd, Text};
+use schemas::{CacheKind, Compression, Micros, NanoUsd, Text};
 
 use crate::chat::Exchange;
 use crate::models::{Served, Shown};
@@ -42,6 +42,7 @@ names! {
     MAX_FALLBACKS = "x-litellm-max-fallbacks";
     CACHE_KEY = "x-litellm-cache-key";
     SIMILARITY = "x-litellm-semantic-similarity";
+    COMPRESSION = "x-tollgate-compression";
     OUTPUT_CAP = "x-tollgate-output-cap";
     CACHE = "x-tollgate-cache";
     LIMIT_REQUESTS = "x-ratelimit-limit-requests";
@@ -114,6 +115,19 @@ fn told_of(into: &mut Lines, exchange: &Exchange, upstream: &Fields) {
         into.number(MAX_FALLBACKS, plan.max_fallbacks.into());
     }
     into.decimal_seconds(TIMEOUT, exchange.timeout);
+    if let Some(saving) = &call.usage().compression {
+        let Compression {
+            strategy,
+            tokens_before,
+            tokens_after,
+            messages_before,
+            messages_after,
+        } = saving;
+        let told = format!(
+            "{strategy}; tokens={tokens_before}>{tokens_after}; messages={messages_before}>{messages_after}"
+        );
+        into.text(COMPRESSION, &told);
+    }
 }
 
 /// Headers of a cached answer.

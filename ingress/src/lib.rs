@@ -35,6 +35,7 @@ mod request;
 mod router;
 mod semantic_cache;
 mod serve;
+mod shorten;
 mod spend;
 mod stream;
 mod synced;

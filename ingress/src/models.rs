@@ -20,6 +20,7 @@ use crate::auth::authenticate;
 use crate::endpoint::Endpoint;
 use crate::metrics::DeploymentMetrics;
 use crate::upstream::Peer;
+use crate::upstream::trust::{Authorities, authorities};
 use crate::{Error, Gateway, params};
 
 /// One deployment, with everything that does not change from call to call made ready.
@@ -32,6 +33,8 @@ pub struct Deployment {
     pub headers: HeaderMap,
     /// None for a model that answers in this process.
     pub peer: Option<Arc<Peer>>,
+    /// Whose certificates are believed, where a file says so.
+    pub authorities: Option<Authorities>,
     /// `x-litellm-model-id` and `x-litellm-model-api-base`.
     pub shown_id: HeaderValue,
     pub shown_base: Option<HeaderValue>,
@@ -425,6 +428,8 @@ impl Deployment {
             shown_id: HeaderValue::try_from(&entry.deployment_id).map_err(|_| broken("its id"))?,
             shown_base: without_userinfo(&entry.api_base)
                 .and_then(|base| HeaderValue::try_from(base).ok()),
+            authorities: authorities(&entry.shape.trust)
+                .map_err(|why| Error::Internal(format!("model {}: {why}", entry.model_name)))?,
             shown_region: entry
                 .hints
                 .region

@@ -37,8 +37,10 @@ impl Rules {
     /// None where all requests go out as they came.
     pub fn of(entry: &ModelEntry, upstream_model: &str) -> Option<Box<Self>> {
         let params = &entry.params;
-        let has =
-            |quirk| providers::find(&entry.provider).is_some_and(|provider| provider.has(quirk));
+        let has = |quirk| {
+            entry.shape.quirks.contains(&quirk)
+                || providers::find(&entry.provider).is_some_and(|provider| provider.has(quirk))
+        };
         let lacks = entry.lacking(upstream_model);
         // OpenAI's models that reason refuse the older name, which is a note in the table of what they lack.
         let reasons = matches!(&*entry.provider, "openai" | "azure")

@@ -19,7 +19,9 @@ use crate::{Error, Gateway};
 /// An answer's length where nobody says, for comparing prices.
 const ANSWER_TOKENS: u64 = 256;
 /// Longer prompts are counted off the serving thread.
-const COUNTED_HERE: usize = 64 * 1024;
+pub const COUNTED_HERE: usize = 64 * 1024;
+/// What frames a message.
+pub const FRAMING: u64 = 4;
 /// The part of the messages that a session is known by, where the client names none: its beginning stays,
 /// turn after turn.
 const SESSION_BYTES: usize = 1_024;
@@ -349,6 +351,29 @@ async fn counted(asked: &Group<Arc<Served>>, request: &ModelRequest) -> u64 {
     tokio::task::spawn_blocking(count).await.unwrap_or(estimate)
 }
 
+/// Appends what of a message becomes tokens; none where it is no object.
+pub fn push_text(message: &serde_json::Value, text: &mut String) -> Option<()> {
+    for value in message.as_object()?.values() {
+        match value {
+            serde_json::Value::String(part) => text.push_str(part),
+            serde_json::Value::Array(parts) => {
+                for part in parts {
+                    match part.get("text").and_then(serde_json::Value::as_str) {
+                        Some(part) => text.push_str(part),
+                        None if part.get("type").is_none() || part.get("function").is_some() => {
+                            text.push_str(&part.to_string());
+                        }
+                        None => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        text.push('\n');
+    }
+    Some(())
+}
+
 /// What of a request becomes tokens: the texts of its messages and its tools, and what frames them.
 fn texts(body: &[u8]) -> Option<(String, u64)> {
     let request: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -356,27 +381,8 @@ fn texts(body: &[u8]) -> Option<(String, u64)> {
     // <https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken>: 3 a message, 3 for the answer.
     let mut framing = 3;
     for message in request.get("messages")?.as_array()? {
-        framing += 4;
-        for value in message.as_object()?.values() {
-            match value {
-                serde_json::Value::String(part) => text.push_str(part),
-                serde_json::Value::Array(parts) => {
-                    for part in parts {
-                        match part.get("text").and_then(serde_json::Value::as_str) {
-                            Some(part) => text.push_str(part),
-                            None if part.get("type").is_none()
-                                || part.get("function").is_some() =>
-                            {
-                                text.push_str(&part.to_string());
-                            }
-                            None => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-            text.push('\n');
-        }
+        framing += FRAMING;
+        push_text(message, &mut text)?;
     }
     for tools in ["tools", "functions", "response_format"] {
         if let Some(tools) = request.get(tools) {

@@ -8,6 +8,7 @@ use config::Dialect;
 
 use crate::Gateway;
 use crate::models::Deployment;
+use crate::upstream::trust::Clients;
 
 /// One that has not told its models by then is down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,19 +20,7 @@ pub async fn watch(gateway: Arc<Gateway>) {
     let interval = gateway.config.routing.health.interval;
     let mut due = tokio::time::interval(interval);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // Whoever installed one before us chose well enough.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(PATIENCE)
-        .build();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!("deployments cannot be looked at: {error}");
-            return;
-        }
-    };
+    let clients = Clients::default();
     loop {
         due.tick().await;
         let models = gateway.models.load_full();
@@ -40,7 +29,18 @@ pub async fn watch(gateway: Arc<Gateway>) {
             if looks.len() >= AT_ONCE {
                 let _ = looks.join_next().await;
             }
-            let (client, deployment) = (client.clone(), deployment.clone());
+            let trust = &deployment.entry.shape.trust;
+            let client = clients.get(trust, deployment.authorities.as_ref(), |builder| {
+                builder.timeout(PATIENCE)
+            });
+            let client = match client {
+                Ok(client) => client,
+                Err(error) => {
+                    tracing::error!(deployment = %deployment.id, "a deployment cannot be looked at: {error}");
+                    continue;
+                }
+            };
+            let deployment = deployment.clone();
             looks.spawn(async move { look(&client, &deployment).await });
         }
         while looks.join_next().await.is_some() {}

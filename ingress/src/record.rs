@@ -14,8 +14,8 @@ use budgets::{Granted, Reserve, Scope, ScopeKind};
 use journal::Position;
 use journal::fail_point::pass;
 use schemas::{
-    Admitted, Attempt, BudgetRef, CacheKind, Event, Identity, Meters, Micros, NanoUsd, Outcome,
-    Partition, Progress, Stages, StreamMark, Text, Topic, Usage,
+    Admitted, Attempt, BudgetRef, CacheKind, Compression, Event, Identity, Meters, Micros, NanoUsd,
+    Outcome, Partition, Progress, RequestId, Stages, StreamMark, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
@@ -258,6 +258,11 @@ impl Call {
     /// Where the time went.
     pub fn stages(&mut self) -> &mut Stages {
         &mut self.usage.stages
+    }
+
+    /// Its prompt was made shorter, or it was made for another call.
+    pub fn relates(&mut self, saving: Option<Compression>, parent: Option<RequestId>) {
+        (self.usage.compression, self.usage.parent) = (saving, parent);
     }
 
     /// The present attempt failed; it may be followed by another.

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod framing;
 mod pool;
+pub mod trust;
 mod wire;
 
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use answer::Answer;
@@ -27,6 +27,7 @@ pub use fields::Fields;
 
 use crate::models::{Deployment, Target};
 use pool::Pool;
+use trust::Clients;
 
 /// A host and port that connections are kept to.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ fn proxied(host: &str) -> bool {
 #[derive(Debug)]
 pub struct Upstream {
     pool: Arc<Pool>,
-    reqwest: OnceCell<reqwest::Client>,
+    clients: Clients,
     connect: Duration,
     first_byte: Option<Duration>,
     idle: Duration,
@@ -104,7 +105,7 @@ impl Upstream {
     pub fn new(timeouts: &config::Timeouts) -> Self {
         Self {
             pool: Arc::new(Pool::default()),
-            reqwest: OnceCell::new(),
+            clients: Clients::default(),
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
             idle: timeouts.idle,
@@ -172,9 +173,19 @@ impl Upstream {
         body: Bytes,
     ) -> Result<Answer, UpstreamError> {
         let client = self
-            .reqwest
-            .get_or_try_init(|| std::future::ready(self.client()))
-            .await?;
+            .clients
+            .get(
+                &deployment.entry.shape.trust,
+                deployment.authorities.as_ref(),
+                |builder| {
+                    builder
+                        .connect_timeout(self.connect)
+                        .tcp_nodelay(true)
+                        .http1_only()
+                        .pool_idle_timeout(pool::IDLE_MAX)
+                },
+            )
+            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
         let mut headers = deployment.headers.clone();
         if let Some(form) = &target.form {
             headers.insert(http::header::CONTENT_TYPE, form.clone());
@@ -188,18 +199,5 @@ impl Upstream {
             .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
         let (head, body) = http::Response::from(response).into_parts();
         Ok(Answer::reqwest(&head, body))
-    }
-
-    fn client(&self) -> Result<reqwest::Client, UpstreamError> {
-        // Whoever installed one before us chose well enough.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.connect)
-            .tcp_nodelay(true)
-            .http1_only()
-            .pool_idle_timeout(pool::IDLE_MAX)
-            .build()
-            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))
     }
 }

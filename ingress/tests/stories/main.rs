@@ -9,6 +9,7 @@ mod plain;
 mod provider;
 mod recovery;
 mod shared;
+mod shorten;
 mod streams;
 mod wire;
 mod world;

@@ -104,6 +104,7 @@ fn config(base: &str) -> Config {
         hints: config::Hints::default(),
         params: config::Params::default(),
         shape: config::Shape::default(),
+        mock: None,
         line: 0,
     };
     Config {

@@ -54,7 +54,8 @@ pub fn authenticate<H: Sought + ?Sized>(
     headers: &H,
     now: Micros,
 ) -> Result<Principal, Error> {
-    let presented = presented_key(headers).ok_or(Error::NoKey)?;
+    let own = gateway.config.server.key_header.as_deref();
+    let presented = presented_key(own, headers).ok_or(Error::NoKey)?;
     if !gateway.is_grounded() {
         return Err(Error::NotReady);
     }
@@ -107,8 +108,8 @@ pub fn authenticate_admin(
 }
 
 /// The text of the key, without the word before it.
-fn presented_key<H: Sought + ?Sized>(headers: &H) -> Option<&str> {
-    KEY_HEADERS.iter().find_map(|name| {
+fn presented_key<'h, H: Sought + ?Sized>(own: Option<&str>, headers: &'h H) -> Option<&'h str> {
+    own.into_iter().chain(KEY_HEADERS).find_map(|name| {
         let value = headers.first(name)?.trim();
         let key = match value.split_once(' ') {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim(),
@@ -139,7 +140,7 @@ mod tests {
     fn key_of(name: &'static str, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        presented_key(&headers).map(ToOwned::to_owned)
+        presented_key(None, &headers).map(ToOwned::to_owned)
     }
 
     #[test]

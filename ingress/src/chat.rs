@@ -33,7 +33,7 @@ use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
-use crate::{Error, Gateway, Worker, params, relay, shorten, stream};
+use crate::{Error, Gateway, Worker, demands, params, relay, shorten, stream};
 
 /// What a client may wait at most, plain and streamed.
 const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
@@ -78,7 +78,7 @@ impl Sent {
             started,
             auth: started.elapsed(),
             call_id: sent_id(headers),
-            end_user: end_user(headers),
+            end_user: end_user(gateway, headers),
             tags: tags(headers),
             metadata: text(METADATA),
             timeouts: TIMEOUTS.map(text),
@@ -185,12 +185,18 @@ async fn run(
         return Err(Error::BodyTooLarge { limit });
     }
     let (endpoint, named) = (sent.endpoint, sent.named.take());
-    let mut request = match &sent.form {
-        Some(kind) => ModelRequest::parse_form(endpoint, body, kind, named)?,
-        None => ModelRequest::parse(endpoint, body, named)?,
+    let server = &gateway.config.server;
+    let default = demands::default_model(&server.default_models, endpoint);
+    let mut request = match (&sent.form, default) {
+        (Some(kind), _) => ModelRequest::parse_form(endpoint, body, kind, named)?,
+        (None, None) => ModelRequest::parse(endpoint, body, named)?,
+        (None, Some(default)) => demands::parse_or_default(endpoint, body, named, default)?,
     };
     // Whatever a call needs is the operator's choice.
     if sent.parent.is_none() {
+        if !server.demands.is_empty() {
+            demands::check(&server.demands, &request, sent.end_user.is_some())?;
+        }
         caller.may_use(&request.model)?;
     }
     for name in request.fallbacks.iter().flatten() {
@@ -484,7 +490,13 @@ impl Exchange {
         };
         let deadline = self.deadline.min(self.dispatched + own);
         self.call.dispatched(self.dispatched);
-        if let Some(text) = &request.mock {
+        tracing::debug!(
+            request.id = %self.call.usage().request_id,
+            deployment = %deployment.id,
+            model = %self.served.upstream_model,
+            "a call goes out"
+        );
+        if let Some(text) = request.mock.as_ref().or(deployment.entry.mock.as_ref()) {
             return Ok(demo::mocked(&body, text, deadline.into()));
         }
         match target {
@@ -519,6 +531,10 @@ impl Exchange {
 
     /// Ends the call without an answer. What it returns is what the client is told.
     pub async fn end(&mut self, error: Error, reading: Reading) -> Error {
+        if let Some(alerts) = &self.worker.gateway.alerts {
+            let asked = &self.call.usage().model_requested;
+            alerts.failed(asked, &self.served.deployment.id, &error);
+        }
         match self.settle(End::failed(&error, reading)).await {
             Ok(settled) => {
                 self.refusal.get_or_insert_default().settled = Some(settled);
@@ -684,6 +700,9 @@ fn refuse(gateway: &Gateway, error: Error, sent: &Sent) -> Reply {
 /// Counts a refusal, and says it as the operator wants it said.
 fn said(gateway: &Gateway, error: Error) -> Reply {
     let by_budget = matches!(error, Error::Refused(Refusal::Budget { .. }));
+    if let (Some(alerts), Error::Refused(refusal)) = (&gateway.alerts, &error) {
+        alerts.refused(refusal);
+    }
     let mut response = error.into_response();
     if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config.budgets.refusal_status) {
         *response.status_mut() = status;
@@ -740,9 +759,11 @@ fn sent_id<H: Sought + ?Sized>(headers: &H) -> Option<Text> {
     (!id.is_empty() && id.len() <= 256).then(|| id.into())
 }
 
-fn end_user<H: Sought + ?Sized>(headers: &H) -> Option<Text> {
-    let text = headers
-        .first("x-litellm-end-user-id")
+fn end_user<H: Sought + ?Sized>(gateway: &Gateway, headers: &H) -> Option<Text> {
+    let own = gateway.config.server.user_header.as_deref();
+    let text = own
+        .and_then(|name| headers.first(name))
+        .or_else(|| headers.first("x-litellm-end-user-id"))
         .or_else(|| headers.first("x-litellm-customer-id"))?
         .trim();
     (!text.is_empty()).then(|| text.into())

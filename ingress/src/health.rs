@@ -143,12 +143,18 @@ fn because(problem: &Option<String>) -> String {
         .map_or_else(String::new, |problem| format!(": {problem}"))
 }
 
-/// `GET /metrics`.
-pub async fn prometheus(State(gateway): State<Arc<Gateway>>) -> Response {
-    let mut response = metrics::render(&gateway).into_response();
+/// `GET /metrics`, public unless the configuration says otherwise.
+///
+/// # Errors
+/// As [`authenticate`], where a key is wanted.
+pub fn prometheus(gateway: &Gateway, headers: &HeaderMap) -> Result<Response, Error> {
+    if gateway.config.server.metrics.needs_key {
+        authenticate(gateway, headers, gateway.now())?;
+    }
+    let mut response = metrics::render(gateway).into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
     );
-    response
+    Ok(response)
 }

@@ -5,11 +5,13 @@
 //! its worst case is held and its ADMIT is written.
 
 mod admit;
+pub mod alerts;
 pub mod auth;
 mod beside;
 mod cache_routes;
 mod chat;
 pub mod clock;
+mod demands;
 pub mod directory;
 mod edit;
 mod endpoint;
@@ -105,6 +107,8 @@ pub struct Gateway {
     pub master_key: KeyHash,
     pub models: ArcSwap<Models>,
     pub metrics: metrics::Metrics,
+    /// None where nobody wants to be told.
+    pub alerts: Option<alerts::Alerts>,
     pub open_calls: record::OpenCalls,
     pub started: Micros,
     /// What [`Gateway::moment`] counts from.
@@ -123,6 +127,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Result<Self, Error> {
         Ok(Self {
             models: ArcSwap::from_pointee(Models::new(&parts.config)?),
+            alerts: alerts::Alerts::of(&parts.config),
             config: parts.config,
             directory: parts.directory,
             journal: parts.journal,

@@ -354,6 +354,9 @@ pub fn render(gateway: &Gateway) -> String {
     for part in &gateway.beside {
         part.metrics(out);
     }
+    if let Some(alerts) = &gateway.alerts {
+        alerts.metrics(&mut text);
+    }
     text
 }
 

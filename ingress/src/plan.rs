@@ -245,7 +245,7 @@ impl Facts {
             region: wishes.region,
             session: rules
                 .sticky_sessions
-                .then(|| session(request, wishes.session.as_deref())),
+                .then(|| session(request, wishes.session.as_deref(), rules.sticky_by_prompt)),
             needs: if models.steers_by_capability() {
                 needs(request)
             } else {
@@ -393,7 +393,7 @@ fn texts(body: &[u8]) -> Option<(String, u64)> {
 }
 
 /// By the client's own name for it, else by whose it is and how its messages begin.
-fn session(request: &ModelRequest, named: Option<&str>) -> u64 {
+fn session(request: &ModelRequest, named: Option<&str>, by_prompt: bool) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut eat = |bytes: &[u8]| {
         for byte in bytes {
@@ -403,7 +403,9 @@ fn session(request: &ModelRequest, named: Option<&str>) -> u64 {
     match named {
         Some(named) => eat(named.as_bytes()),
         None => {
-            eat(request.end_user.as_deref().unwrap_or_default().as_bytes());
+            if !by_prompt {
+                eat(request.end_user.as_deref().unwrap_or_default().as_bytes());
+            }
             let body = &request.body;
             let at = memmem::find(body, b"\"messages\"").unwrap_or(0);
             let end = body.len().min(at + SESSION_BYTES);

@@ -20,7 +20,7 @@ use schemas::{
 
 use crate::synced::{Synced, Syncs};
 use crate::usage::Reading;
-use crate::{Error, Gateway, clock};
+use crate::{Error, Gateway, alerts, clock};
 
 pub use open::{OpenCalls, Slot};
 
@@ -365,6 +365,9 @@ impl Call {
         self.gateway.open_calls.leave(self.slot);
         let tokens = self.spent_tokens.saturating_add(tokens(usage));
         self.gateway.metrics.closed(usage, own);
+        if self.gateway.config.log.calls {
+            log_call(usage, self.spent.saturating_add(own));
+        }
         let appended = appended?;
         Ok(Closed {
             amount: self.spent.saturating_add(own),
@@ -507,18 +510,19 @@ impl Call {
         }
     }
 
+    /// The scopes whose spend somebody wants to be told of; none where nobody does.
+    #[must_use]
+    pub fn watched_scopes(&self) -> Vec<Scope> {
+        match self.gateway.alerts {
+            Some(_) => self.scopes.clone(),
+            None => Vec::new(),
+        }
+    }
+
     /// Tells the budgets. Answers the spend per scope, this call included.
     pub async fn finish(&self, closed: Closed) -> Vec<NanoUsd> {
-        self.gateway
-            .budgets
-            .finish(
-                self.usage.request_id,
-                closed.amount,
-                closed.tokens,
-                self.usage.event_time,
-                Some(closed.event),
-            )
-            .await
+        let (hold, now) = (self.usage.request_id, self.usage.event_time);
+        alerts::finish(&self.gateway, hold, closed, now, &self.scopes).await
     }
 
     /// Closes and waits until that is durable: what every path to a client ends in.
@@ -597,12 +601,11 @@ impl Drop for Call {
             Ok(closed) => {
                 // Nobody waits for this record, and the lanes read only what is durable.
                 self.gateway.journal.sync_soon(closed.position);
-                let budgets = self.gateway.budgets.clone();
+                let gateway = self.gateway.clone();
                 let (hold, now) = (self.usage.request_id, self.usage.event_time);
+                let scopes = std::mem::take(&mut self.scopes);
                 self.gateway.detach(async move {
-                    budgets
-                        .finish(hold, closed.amount, closed.tokens, now, Some(closed.event))
-                        .await;
+                    alerts::finish(&gateway, hold, closed, now, &scopes).await;
                 });
             }
             Err(error) => {
@@ -610,6 +613,24 @@ impl Drop for Call {
             }
         }
     }
+}
+
+/// `log_completion_tokens`: what a call has used, in a line of the log. Never what was said.
+#[cold]
+fn log_call(usage: &Usage, cost: NanoUsd) {
+    tracing::info!(
+        request.id = %usage.request_id,
+        key.alias = usage.attribution.key_alias.as_deref(),
+        model = %usage.model,
+        provider = %usage.provider,
+        outcome = usage.outcome.name(),
+        status = usage.status,
+        tokens.input = usage.meters.input_tokens(),
+        tokens.output = usage.meters.output_tokens(),
+        cost_usd = %cost,
+        duration_ms = usage.duration_us / 1_000,
+        "a call has ended"
+    );
 }
 
 fn tokens(usage: &Usage) -> u64 {

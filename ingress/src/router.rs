@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tower_service::Service as _;
@@ -53,7 +54,6 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
         .route("/health/liveliness", get(health::alive))
         .route("/health/liveness", get(health::alive))
         .route("/health/readiness", get(health::ready))
-        .route("/metrics", get(health::prometheus))
         .merge(management::routes())
         .merge(spend::routes())
         .merge(cache_routes::routes())
@@ -62,9 +62,23 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
     rest.with_state(gateway.clone())
 }
 
-async fn unknown(uri: Uri) -> Error {
-    Error::NotFound {
+/// What has no route of its own: the metrics, whose path is the operator's choice, and the note to crawlers.
+async fn unknown(
+    State(gateway): State<Arc<Gateway>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Error> {
+    let server = &gateway.config.server;
+    let is_get = method == Method::GET;
+    if is_get && server.metrics.path.as_deref() == Some(uri.path()) {
+        return health::prometheus(&gateway, &headers);
+    }
+    if is_get && server.blocks_robots && uri.path() == "/robots.txt" {
+        return Ok("User-agent: *\nDisallow: /\n".into_response());
+    }
+    Err(Error::NotFound {
         what: format!("route {}", uri.path()).into(),
         param: None,
-    }
+    })
 }

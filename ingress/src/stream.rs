@@ -22,7 +22,7 @@ use crate::reply::{Content, Reply};
 use crate::semantic_cache::Complete;
 use crate::synced::Synced;
 use crate::upstream::{Answer, UpstreamError};
-use crate::{Error, providers::openai};
+use crate::{Error, alerts, providers::openai};
 use scan::{Out, Scanner};
 
 pub use assemble::assemble;
@@ -292,19 +292,10 @@ impl Relay {
         }
         let gateway = self.exchange.call.gateway().clone();
         let request = self.exchange.call.usage().request_id;
-        gateway.detach({
-            let budgets = gateway.budgets.clone();
-            async move {
-                budgets
-                    .finish(
-                        request,
-                        closed.amount,
-                        closed.tokens,
-                        crate::clock::now(),
-                        Some(closed.event),
-                    )
-                    .await;
-            }
+        let (keeper, scopes) = (gateway.clone(), self.exchange.call.watched_scopes());
+        gateway.detach(async move {
+            let now = crate::clock::now();
+            alerts::finish(&keeper, request, closed, now, &scopes).await;
         });
         let recorded = self.exchange.synced(closed);
         self.stage = Stage::Closing { recorded, last };

@@ -11,6 +11,7 @@ mod hangup;
 mod keys;
 mod one_number;
 mod prices;
+mod reference_configs;
 mod restart;
 mod roles;
 mod sdk;

@@ -42,6 +42,7 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Option<Arc<Answers
         side,
         policy,
         on_request_only: cache.on_request_only,
+        per_user: cache.per_user,
     })))
 }
 
@@ -92,6 +93,8 @@ pub struct Answers {
     policy: Policy,
     /// `mode: default_off`: only calls that say `use-cache`.
     on_request_only: bool,
+    /// Nobody gets an answer that another one asked for.
+    per_user: bool,
 }
 
 enum Side {
@@ -116,7 +119,7 @@ impl SemanticCache for Answers {
         if self.on_request_only && !asked.use_cache {
             return Found::Bypass("not asked for");
         }
-        let scope = scope(lookup.attribution);
+        let scope = scope(lookup.attribution, self.per_user);
         let wanted = Lookup {
             scope: &scope,
             model: lookup.model,
@@ -160,7 +163,7 @@ impl SemanticCache for Answers {
         let Some(id) = EntryId::parse(key) else {
             return Ok(false);
         };
-        let scope = who.map(scope);
+        let scope = who.map(|who| scope(who, self.per_user));
         let gone = match &self.side {
             Side::Here(service) => service.delete(id, scope.as_deref()).await,
             Side::There(client) => client.delete(id, scope.as_deref()).await,

@@ -234,6 +234,7 @@ async fn give_back(budgets: &Budgets, abandoned: &[Abandoned]) {
 fn directory(budgets: &config::Budgets) -> Result<Directory> {
     // Checked when the file was read.
     let zone = budgets.timezone.parse()?;
-    let global = Quota::budget(budgets.global_max_budget, budgets.global_period.as_ref());
+    let mut global = Quota::budget(budgets.global_max_budget, budgets.global_period.as_ref());
+    global.max_parallel_requests = budgets.global_parallel.map(u64::from);
     Ok(Directory::new(zone, global))
 }

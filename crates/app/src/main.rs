@@ -1,5 +1,6 @@
 //! The executable `tollgate`: every role and every command, a line each.
 
+mod alerting;
 mod banner;
 mod cache;
 mod catalog;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use billing_consumer::Billing;
 use ingress::Gateway;
 
+use crate::alerting::{self, Desk};
 use crate::ground::Ground;
 use crate::housekeeping::{self, Upkeep};
 use crate::settings::Settings;
@@ -20,6 +21,7 @@ pub struct Serving {
     gateway: Arc<Gateway>,
     lanes: Option<Billing>,
     upkeep: Upkeep,
+    alerts: Option<Desk>,
     calls: ingress::Running,
 }
 
@@ -34,6 +36,7 @@ impl Serving {
         let watch = lanes.as_ref().map(Billing::watch);
         let gateway = ground.gateway(store, watch.clone())?;
         ground.seed(&gateway).await?;
+        let alerts = alerting::start(&gateway)?;
         let upkeep = housekeeping::start(gateway.clone(), watch);
         let calls = ingress::start(gateway.clone(), settings.listen, roles::serving_threads())?;
         Ok(Self {
@@ -41,6 +44,7 @@ impl Serving {
             gateway,
             lanes,
             upkeep,
+            alerts,
             calls,
         })
     }
@@ -60,6 +64,9 @@ impl Serving {
         stopping::lame_duck(drain.lame_duck).await;
         self.calls.drain(drain.deadline).await;
         self.upkeep.stop().await;
+        if let Some(alerts) = self.alerts {
+            alerts.close().await;
+        }
         self.ground.journal.sync()?;
         self.ground.relay_rest(drain.deadline).await;
         let lanes = match self.lanes {

@@ -28,13 +28,13 @@ pub const DATA_DIR: &str = ".tollgate";
 /// Reads everything, starts the log, and says what a file asks for in vain.
 pub fn load(flags: &RoleFlags) -> Result<Settings> {
     let Loaded { config, warnings } = read_config(flags)?;
-    log::start(&config.log, flags.detailed_debug);
-    for warning in config::summary(&warnings) {
-        tracing::warn!("{warning}");
-    }
     let data_dir = data_dir(flags, &config);
     fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    log::start(&config.log, flags.detailed_debug, &data_dir);
+    for warning in config::summary(&warnings) {
+        tracing::warn!("{warning}");
+    }
     let host: IpAddr = match flags.host {
         Some(host) => host,
         None => address(&config.server.host)?,

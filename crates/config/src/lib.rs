@@ -40,8 +40,9 @@ pub use routing::{
 };
 pub use secret::Secret;
 pub use settings::{
-    Budgets, Cache, ClickHouse, Config, Drain, JournalConfig, Kafka, Limits, Log, LogFormat,
-    LogLevel, LongContext, Period, Redis, SeedKey, Server, Shortening, SyncMode, Timeouts,
+    AlertPost, AlertShape, Alerts, Budgets, Cache, ClickHouse, Config, DefaultModels, Demands,
+    Drain, JournalConfig, Kafka, Limits, Log, LogFile, LogFormat, LogLevel, LongContext, Metrics,
+    NewKeys, Period, Redis, SeedKey, Server, Shortening, SyncMode, Timeouts,
 };
 pub use without_file::{providers_from_env, without_file};
 

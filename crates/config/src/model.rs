@@ -42,6 +42,8 @@ pub struct ModelEntry {
     /// What happens to the members of requests.
     pub params: Params,
     pub shape: Shape,
+    /// `litellm_params.mock_response`: the answer of a deployment that asks no provider.
+    pub mock: Option<String>,
     /// Line of the entry in the file; 0 without one.
     pub line: usize,
 }

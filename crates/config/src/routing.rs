@@ -26,6 +26,9 @@ pub struct Routing {
     /// Calls of one session go to one deployment, for its prompt cache: `session_affinity` and its kin in
     /// `optional_pre_call_checks`.
     pub sticky_sessions: bool,
+    /// `litellm_settings.cache_system_prompt_only`: calls whose messages begin alike are one session, whoever
+    /// makes them.
+    pub sticky_by_prompt: bool,
     /// Calls estimated at this or less go to the fast, cheap deployment of any name.
     pub cost_threshold: Option<NanoUsd>,
     /// Prompts of more tokens go to a deployment of any name whose window holds them.
@@ -257,6 +260,7 @@ impl Default for Routing {
             tags_match_any: true,
             pre_call_checks: false,
             sticky_sessions: false,
+            sticky_by_prompt: false,
             cost_threshold: None,
             context_threshold: None,
             latency_threshold: None,

@@ -26,6 +26,10 @@ pub struct Config {
     /// Set: budget state is shared by several ingresses. Unset: memory.
     pub redis: Option<Redis>,
     pub drain: Drain,
+    /// None: nobody is told.
+    pub alerts: Option<Alerts>,
+    /// What `/key/generate` gives.
+    pub new_keys: NewKeys,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// None: prompts go out as they come, however long.
@@ -47,6 +51,90 @@ pub struct Server {
     pub master_key: Option<Secret>,
     /// Send usage on every stream, asked for or not. Default false.
     pub always_include_stream_usage: bool,
+    pub metrics: Metrics,
+    /// `general_settings.litellm_key_header_name`, in lower case: looked at first.
+    pub key_header: Option<String>,
+    /// `general_settings.user_header_name`, in lower case.
+    pub user_header: Option<String>,
+    pub demands: Demands,
+    /// `general_settings.block_robots`.
+    pub blocks_robots: bool,
+    pub default_models: DefaultModels,
+}
+
+/// `general_settings.enable_prometheus_metrics`, `prometheus_metrics_url`,
+/// `litellm_settings.require_auth_for_metrics_endpoint`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// None: there are none. Default `/metrics`.
+    pub path: Option<String>,
+    /// Default false.
+    pub needs_key: bool,
+}
+
+/// What a call must, or must not, have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// `general_settings.enforce_user_param`.
+    pub user: bool,
+    /// `general_settings.enforced_params`: members of the body, `metadata.x` for one below.
+    pub params: Vec<String>,
+    /// `general_settings.reject_clientside_metadata_tags`.
+    pub no_tags: bool,
+}
+
+impl Demands {
+    /// Whether nothing is demanded.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        !self.user && self.params.is_empty() && !self.no_tags
+    }
+}
+
+/// The model of requests that name none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DefaultModels {
+    pub completion: Option<String>,
+    pub embedding: Option<String>,
+    pub moderation: Option<String>,
+    pub image: Option<String>,
+}
+
+/// `litellm_settings.default_key_generate_params` and `upperbound_key_generate_params`: fields and their JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewKeys {
+    pub defaults: Vec<(String, String)>,
+    pub bounds: Vec<(String, String)>,
+}
+
+/// `general_settings.alerting`, `alert_types`, `alert_to_webhook_url`, `budget_alert_threshold`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alerts {
+    /// A budget has been used up to `budgets.alert_threshold`, or wholly.
+    pub budgets: bool,
+    /// A call failed for good.
+    pub exceptions: bool,
+    /// Every alert is logged and counted; here it is posted, too.
+    pub posts: Vec<AlertPost>,
+}
+
+/// Where alerts are posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertPost {
+    /// A Slack webhook's URL is its key.
+    pub url: Secret,
+    pub shape: AlertShape,
+    pub budgets: bool,
+    pub exceptions: bool,
+}
+
+/// What is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertShape {
+    /// `{"text": "…"}`
+    Slack,
+    /// LiteLLM's webhook event.
+    Webhook,
 }
 
 /// A virtual key of the file. The text is the key itself; only its hash is kept.
@@ -74,6 +162,8 @@ pub struct SeedKey {
 pub struct Budgets {
     /// `litellm_settings.max_budget`, also `general_settings.global_max_budget`: USD over all keys.
     pub global_max_budget: Option<NanoUsd>,
+    /// `general_settings.global_max_parallel_requests`: calls in flight over all keys.
+    pub global_parallel: Option<u32>,
     /// `litellm_settings.budget_duration`, also `general_settings.budget_reset_period`. None: for life.
     pub global_period: Option<Period>,
     /// Share of a budget at which an alert is raised. Default 0.8.
@@ -110,6 +200,8 @@ pub struct Cache {
     pub enabled: bool,
     /// Similar answers as well. See [`crate::parse`] on when.
     pub semantic: bool,
+    /// Nobody gets an answer that another one asked for (`cache_system_prompt_only`). Default false.
+    pub per_user: bool,
     /// Cosine similarity from which an answer is taken. Default 0.90.
     pub threshold: DecimalText,
     /// Life of an entry. Default 3600 s.
@@ -258,6 +350,18 @@ pub struct Log {
     pub level: LogLevel,
     /// Default `text`.
     pub format: LogFormat,
+    /// `litellm_settings.log_to_file`: into a file as well.
+    pub file: Option<LogFile>,
+    /// `litellm_settings.log_completion_tokens`: a line for each call. Default false.
+    pub calls: bool,
+}
+
+/// `litellm_settings.log_file_path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogFile {
+    /// `tollgate.log` in the data directory.
+    InDataDir,
+    At(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,10 +446,20 @@ impl Default for Config {
                 port: 4000,
                 master_key: None,
                 always_include_stream_usage: false,
+                metrics: Metrics {
+                    path: Some("/metrics".to_owned()),
+                    needs_key: false,
+                },
+                key_header: None,
+                user_header: None,
+                demands: Demands::default(),
+                blocks_robots: false,
+                default_models: DefaultModels::default(),
             },
             budgets: Budgets {
                 global_max_budget: None,
                 global_period: None,
+                global_parallel: None,
                 alert_threshold: number("0.8"),
                 hold: Duration::from_secs(900),
                 unpriced_ceiling: NanoUsd::from_usd(1),
@@ -355,6 +469,7 @@ impl Default for Config {
             cache: Cache {
                 enabled: false,
                 semantic: false,
+                per_user: false,
                 threshold: number("0.90"),
                 ttl: Duration::from_secs(3600),
                 max_bytes: 256 << 20,
@@ -397,7 +512,11 @@ impl Default for Config {
             log: Log {
                 level: LogLevel::Info,
                 format: LogFormat::Text,
+                file: None,
+                calls: false,
             },
+            alerts: None,
+            new_keys: NewKeys::default(),
             data_dir: None,
         }
     }

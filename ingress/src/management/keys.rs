@@ -13,7 +13,7 @@ use schemas::{ConfigEntity, KeyHash, Micros, NanoUsd, Text};
 use serde_json::{Map, Value, json};
 
 use super::fields::{Field, object, required};
-use super::{changes, key_fields, show};
+use super::{changes, key_fields, new_keys, show};
 use crate::Gateway;
 use crate::auth::{authenticate, authenticate_admin, shorten};
 use crate::directory::{KeyRecord, Principal, Role};
@@ -29,7 +29,8 @@ pub async fn generate(
 ) -> Answer {
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/generate")?;
-    let request = object(&body)?;
+    let mut request = object(&body)?;
+    new_keys::complete(&gateway.config.new_keys, &mut request, now)?;
     let text = match request.get("key") {
         None | Some(Value::Null) => fresh_key(),
         Some(value) => chosen_key(Field { name: "key", value })?,

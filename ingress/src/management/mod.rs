@@ -5,6 +5,7 @@ mod changes;
 mod fields;
 mod key_fields;
 mod keys;
+mod new_keys;
 mod seed;
 pub(crate) mod show;
 mod team_fields;

@@ -86,6 +86,7 @@ pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
         hints: config::Hints::default(),
         params: config::Params::default(),
         shape: config::Shape::default(),
+        mock: None,
         line: 0,
     }
 }

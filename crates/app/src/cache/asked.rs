@@ -4,14 +4,26 @@ use cache_service::Controls;
 use schemas::Attribution;
 use serde::Deserialize;
 
-/// Whose answers a caller may see: its team's, else its own. Quoted, so that no id can pass for another.
-pub fn scope(who: &Attribution) -> String {
+/// Whose answers a caller may see: its team's, else its own; with `per_user` those alone that the same key asked
+/// for in the name of the same user and customer. Quoted, so that no id can pass for another.
+pub fn scope(who: &Attribution, per_user: bool) -> String {
     let org = &who.org.0;
-    match (&who.team, &who.key) {
+    let mut scope = match (&who.team, &who.key) {
         (Some(team), _) => format!("org {org:?} team {team:?}"),
         (None, Some(key)) => format!("org {org:?} key {key}"),
         (None, None) => format!("org {org:?} master"),
+    };
+    if per_user {
+        if let (Some(_), Some(key)) = (&who.team, &who.key) {
+            scope.push_str(&format!(" key {key}"));
+        }
+        for (word, id) in [("user", &who.user), ("customer", &who.end_user)] {
+            if let Some(id) = id {
+                scope.push_str(&format!(" {word} {id:?}"));
+            }
+        }
     }
+    scope
 }
 
 /// The body's `cache` object, with LiteLLM's names.

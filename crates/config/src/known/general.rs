@@ -9,7 +9,6 @@ use crate::kind::{Kind, Setting};
 const SECRETS: &str = "secret managers do not take effect yet; give os.environ/NAME";
 const RESET: &str = "a budget's window is a function of time: nothing resets it";
 const ROUTES: &str = "restricting routes does not take effect yet";
-const DEFAULT_MODEL: &str = "a default model does not take effect yet; a request names its model";
 const RETENTION: &str = "the life of usage rows is ClickHouse's TTL, 400 days";
 const FORWARD: &str = "headers of clients do not travel to providers yet";
 
@@ -45,22 +44,38 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Positive,
         "the same as tollgate.limits.body_bytes_max, in MiB",
     ),
-    judged(
+    on(
         "enable_prometheus_metrics",
         Kind::Bool,
-        "always so: /metrics is there",
+        "false: there are no metrics; default true",
     ),
-    judged(
+    on(
         "prometheus_metrics_url",
         Kind::Text,
-        "the path of the metrics; /metrics",
+        "the path of the metrics; default /metrics",
     ),
-    later("budget_alert_threshold", Kind::Ratio, ALERTS),
-    later("alerting", TEXTS, ALERTS),
-    later("alert_types", TEXTS, ALERTS),
+    on(
+        "budget_alert_threshold",
+        Kind::Ratio,
+        "share of a budget at which an alert is raised; default 0.8",
+    ),
+    judged(
+        "alerting",
+        TEXTS,
+        "slack (SLACK_WEBHOOK_URL) and webhook (WEBHOOK_URL): where alerts are posted",
+    ),
+    judged(
+        "alert_types",
+        TEXTS,
+        "budget_alerts and llm_exceptions; both where nothing is said",
+    ),
     later("alerting_threshold", Kind::Number, ALERTS),
     later("alerting_args", ANY_MAP, ALERTS),
-    later("alert_to_webhook_url", ANY_MAP, ALERTS),
+    on(
+        "alert_to_webhook_url",
+        Kind::OpenSection(&[ALERT_URLS]),
+        "Slack webhooks by type of alert",
+    ),
     later("alert_type_config", ANY_MAP, ALERTS),
     later("spend_report_frequency", Kind::Span, ALERTS),
     never("database_url", Kind::Secret, DATABASE),
@@ -121,24 +136,40 @@ pub(super) const SETTINGS: &[Setting] = &[
         "prompts and answers are never logged",
     ),
     later("maximum_*", Kind::Any, RETENTION),
-    later("completion_model", Kind::Text, DEFAULT_MODEL),
-    later("embedding_model", Kind::Text, DEFAULT_MODEL),
-    later("moderation_model", Kind::Text, DEFAULT_MODEL),
-    later("image_generation_model", Kind::Text, DEFAULT_MODEL),
+    on(
+        "completion_model",
+        Kind::Text,
+        "the model of requests for chat and completions that name none",
+    ),
+    on(
+        "embedding_model",
+        Kind::Text,
+        "the model of requests for embeddings that name none",
+    ),
+    on(
+        "moderation_model",
+        Kind::Text,
+        "the model of requests for moderations that name none",
+    ),
+    on(
+        "image_generation_model",
+        Kind::Text,
+        "the model of requests for images that name none",
+    ),
     later(
         "infer_model_from_keys",
         Kind::Bool,
         "models come from model_list; without a file, from the keys in the environment",
     ),
-    later(
+    on(
         "max_parallel_requests",
         Kind::Positive,
-        "a limit over all calls does not take effect yet; keys and teams have theirs",
+        "calls in flight over all keys",
     ),
-    later(
+    on(
         "global_max_parallel_requests",
         Kind::Positive,
-        "a limit over all calls does not take effect yet; keys and teams have theirs",
+        "calls in flight over all keys",
     ),
     later(
         "disable_retry_on_max_parallel_request_limit_error",
@@ -216,10 +247,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     later("role_permissions", ANY_LIST, SSO),
     later("trusted_proxy_ranges", TEXTS, SSO),
     later("allow_cli_sso_verification_uri_complete", Kind::Bool, SSO),
-    later(
+    on(
         "litellm_key_header_name",
         Kind::Text,
-        "a header name of one's own does not take effect yet",
+        "a header of one's own for keys, looked at before the usual ones",
     ),
     later(
         "default_team_disabled",
@@ -236,30 +267,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "always so: every scope of a call is checked",
     ),
-    later(
+    on(
         "user_header_name",
         Kind::Text,
-        "customers from other headers do not take effect yet",
+        "a header of one's own that names the customer",
     ),
     later(
         "user_header_mappings",
         ANY_LIST,
         "customers from other headers do not take effect yet",
     ),
-    later(
+    on(
         "enforce_user_param",
         Kind::Bool,
-        "demands on requests do not take effect yet",
+        "true: a call without a customer (user) is refused",
     ),
-    later(
+    on(
         "enforced_params",
         TEXTS,
-        "demands on requests do not take effect yet",
+        "members that a call must have: user, metadata, metadata.generation_name, …",
     ),
-    later(
+    on(
         "reject_clientside_metadata_tags",
         Kind::Bool,
-        "demands on requests do not take effect yet",
+        "true: a call with metadata.tags of its own is refused",
     ),
     later(
         "service_account_settings",
@@ -276,7 +307,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     later("admin_only_routes", TEXTS, ROUTES),
     later("allowed_ips", TEXTS, ROUTES),
     later("use_x_forwarded_for", Kind::Bool, ROUTES),
-    later("block_robots", Kind::Bool, ROUTES),
+    on(
+        "block_robots",
+        Kind::Bool,
+        "true: /robots.txt asks crawlers to stay away",
+    ),
     later("pass_through_endpoints", ANY_LIST, PASS_THROUGH),
     later("pass_through_request_timeout", Kind::Number, PASS_THROUGH),
     later(
@@ -333,4 +368,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Positive,
         "one process uses every core it is given",
     ),
+];
+
+/// `alert_to_webhook_url`
+const ALERT_URLS: &[Setting] = &[
+    on(
+        "budget_alerts",
+        Kind::List(&Kind::Secret),
+        "a budget is nearly or wholly used up",
+    ),
+    on(
+        "llm_exceptions",
+        Kind::List(&Kind::Secret),
+        "a call failed for good",
+    ),
+    later("*", Kind::Any, ALERTS),
 ];

@@ -30,10 +30,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Section(&[CACHE_PARAMS]),
         "type, threshold, life of the answers",
     ),
-    later(
+    on(
         "cache_system_prompt_only",
         Kind::Bool,
-        "does not take effect yet; no tenant ever sees another tenant's answer",
+        "true: nobody gets an answer that another one asked for; calls with the same system prompt go to the same deployment, so that the provider's cache of it serves all",
     ),
     on("max_budget", Kind::Usd, "USD over all keys"),
     on(
@@ -67,7 +67,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     on(
         "log_completion_tokens",
         Kind::Bool,
-        "always so: every call's tokens are in the event log",
+        "true: a log line for each call, with its tokens and cost; the event log has them always",
     ),
     judged(
         "disable_pii_logging",
@@ -85,15 +85,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "always so: keys appear only as their hash",
     ),
-    later(
+    on(
         "log_to_file",
         Kind::Bool,
-        "logs go to standard error; redirect them where they are wanted",
+        "true: what is printed goes into log_file_path as well",
     ),
-    later(
+    judged(
         "log_file_path",
         Kind::Text,
-        "logs go to standard error; redirect them where they are wanted",
+        "a file that log lines are appended to; default tollgate.log in the data directory",
     ),
     on(
         "drop_params",
@@ -184,10 +184,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         ANY_MAP,
         "shares of a limit by priority do not take effect yet",
     ),
-    later(
+    on(
         "max_parallel_requests",
         Kind::Positive,
-        "a limit over all calls does not take effect yet; keys and teams have theirs",
+        "the same as general_settings.global_max_parallel_requests",
     ),
     later("max_user_budget", Kind::Usd, USER_BUDGETS),
     later("max_internal_user_budget", Kind::Usd, USER_BUDGETS),
@@ -200,19 +200,47 @@ pub(super) const SETTINGS: &[Setting] = &[
     later("default_max_internal_user_budget", Kind::Usd, USER_BUDGETS),
     later("default_team_params", ANY_MAP, KEY_DEFAULTS),
     later("default_team_settings", ANY_LIST, CALLBACK),
-    later("default_key_generate_params", ANY_MAP, KEY_DEFAULTS),
-    later("upperbound_key_generate_params", ANY_MAP, KEY_DEFAULTS),
+    on(
+        "default_key_generate_params",
+        Kind::Section(&[KEY_DEFAULTS_OF]),
+        "fields of /key/generate for requests that do not have them",
+    ),
+    on(
+        "upperbound_key_generate_params",
+        Kind::Section(&[KEY_BOUNDS]),
+        "the most that /key/generate gives; also what it gives where a request says nothing",
+    ),
     later("key_generation_settings", ANY_MAP, KEY_DEFAULTS),
     later(
         "enable_key_alias_format_validation",
         Kind::Bool,
         KEY_DEFAULTS,
     ),
-    later("success_callback", TEXTS, CALLBACK),
-    later("failure_callback", TEXTS, CALLBACK),
-    later("callbacks", TEXTS, CALLBACK),
-    later("service_callback", TEXTS, CALLBACK),
-    later("service_callbacks", TEXTS, CALLBACK),
+    judged(
+        "success_callback",
+        TEXTS,
+        "prometheus: see /metrics, which is always there",
+    ),
+    judged(
+        "failure_callback",
+        TEXTS,
+        "prometheus: see /metrics, which is always there",
+    ),
+    judged(
+        "callbacks",
+        TEXTS,
+        "prometheus: see /metrics, which is always there",
+    ),
+    judged(
+        "service_callback",
+        TEXTS,
+        "prometheus: see /metrics, which is always there",
+    ),
+    judged(
+        "service_callbacks",
+        TEXTS,
+        "prometheus: see /metrics, which is always there",
+    ),
     later("audit_log_callbacks", TEXTS, CALLBACK),
     later("callback_settings", ANY_MAP, CALLBACK),
     later("post_call_rules", Kind::Text, CALLBACK),
@@ -260,10 +288,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     later("custom_prometheus_metadata_labels", TEXTS, METRICS),
     later("custom_prometheus_tags", TEXTS, METRICS),
     later("prometheus_*", Kind::Any, METRICS),
-    later(
+    on(
         "require_auth_for_metrics_endpoint",
         Kind::Bool,
-        "/metrics is public; keep the port private",
+        "true: /metrics wants a key",
     ),
     later(
         "include_cost_in_streaming_usage",
@@ -380,6 +408,32 @@ pub(super) const SETTINGS: &[Setting] = &[
         TEXTS,
         "the gateway opens no URL of a request",
     ),
+];
+
+/// Fields of `/key/generate`.
+pub(super) const KEY_DEFAULTS_OF: &[Setting] = &[
+    on("max_budget", Kind::Usd, "USD a period"),
+    on("soft_budget", Kind::Usd, "USD at which an alert is due"),
+    on("budget_duration", Kind::Window, "the period of max_budget"),
+    on("duration", Kind::Span, "the life of the key"),
+    on("models", TEXTS, "what the key may call"),
+    on("tags", TEXTS, "tags of its calls"),
+    on("metadata", ANY_MAP, "kept and shown"),
+    on("team_id", Kind::Text, "its team"),
+    on("user_id", Kind::Text, "whom the spend is counted for"),
+    on("rpm_limit", Kind::Positive, "requests a minute"),
+    on("tpm_limit", Kind::Positive, "tokens a minute"),
+    on("max_parallel_requests", Kind::Positive, "calls in flight"),
+];
+
+/// What a key may have at most.
+pub(super) const KEY_BOUNDS: &[Setting] = &[
+    on("max_budget", Kind::Usd, "USD a period"),
+    on("budget_duration", Kind::Window, "the period of max_budget"),
+    on("duration", Kind::Span, "the life of the key"),
+    on("rpm_limit", Kind::Positive, "requests a minute"),
+    on("tpm_limit", Kind::Positive, "tokens a minute"),
+    on("max_parallel_requests", Kind::Positive, "calls in flight"),
 ];
 
 const TYPES: &[&str] = &[

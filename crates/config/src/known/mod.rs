@@ -73,9 +73,10 @@ const ANY_MAP: Kind = Kind::Map(&Kind::Any);
 
 const ROUTING: &str = "this way of choosing a deployment does not take effect yet";
 const HEALTH: &str = "this part of health checks does not take effect yet; background_health_checks looks at each provider's list of models";
-const CALLBACK: &str =
+pub(crate) const CALLBACK: &str =
     "callbacks do not take effect yet; usage is in the event log, ClickHouse and /metrics";
-const ALERTS: &str = "alerts do not take effect yet; spend is shown by /spend, SQL and /metrics";
+pub(crate) const ALERTS: &str =
+    "this alert does not take effect yet; budget_alerts and llm_exceptions do";
 const DATABASE: &str = "there is no relational database: the log and ClickHouse hold everything";
 const UI: &str = "belongs to LiteLLM's web interface";
 const SSO: &str = "other ways to sign in than keys do not take effect yet";
@@ -204,6 +205,10 @@ pub(crate) const SECTIONS: &[(&str, &[&[Setting]])] = &[
     ("litellm_settings", &[litellm::SETTINGS]),
     ("litellm_settings.cache_params", &[litellm::CACHE_PARAMS]),
     ("general_settings", &[general::SETTINGS]),
+    (
+        "litellm_settings.default_key_generate_params",
+        &[litellm::KEY_DEFAULTS_OF],
+    ),
     ("router", &[extra::ROUTER]),
     ("key_settings[]", &[extra::KEY_SETTINGS]),
     ("user_api_key_list[]", &[extra::USER_API_KEY]),

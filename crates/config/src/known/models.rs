@@ -215,10 +215,10 @@ pub(super) const PARAMS: &[Setting] = &[
     later("bos_token", Kind::Text, PARAMETERS),
     later("eos_token", Kind::Text, PARAMETERS),
     later("use_chat_completions_api", Kind::Bool, PARAMETERS),
-    later(
+    on(
         "mock_response",
-        Kind::Any,
-        "canned answers do not take effect yet; the model tollgate/demo is one",
+        Kind::Text,
+        "answers chat with this text; no provider is asked",
     ),
     later(
         "mock_timeout",

@@ -18,7 +18,7 @@ pub const PROVIDERS: &[Provider] = &[
     Provider { base_env: &["MISTRAL_API_BASE"], quirks: &[Quirk::NoStreamOptions, Quirk::MaxTokensOnly], ..hosted("mistral", "Mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]) },
     Provider { quirks: &[Quirk::NoStreamOptions, Quirk::MaxTokensOnly], ..hosted("codestral", "Mistral Codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"]) },
     Provider { base_env: &["DEEPSEEK_API_BASE"], ..hosted("deepseek", "DeepSeek", "https://api.deepseek.com", &["DEEPSEEK_API_KEY"]) },
-    Provider { aliases: &["cohere_chat"], bare_base_path: "/compatibility/v1", ..hosted("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"]) },
+    Provider { aliases: &["cohere_chat"], base_env: &["COHERE_API_BASE"], bare_base_path: "/compatibility/v1", ..hosted("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"]) },
     Provider { base_env: &["XAI_API_BASE"], ..hosted("xai", "xAI", "https://api.x.ai/v1", &["XAI_API_KEY"]) },
     Provider { base_env: &["ZAI_API_BASE"], ..hosted("zai", "Z.ai", "https://api.z.ai/api/paas/v4", &["ZAI_API_KEY"]) },
     Provider { aliases: &["zhipuai", "bigmodel"], ..hosted("zhipu", "Zhipu", "https://open.bigmodel.cn/api/paas/v4", &["ZHIPUAI_API_KEY", "ZHIPU_API_KEY"]) },

@@ -63,6 +63,7 @@ pub(super) fn cache(root: &View<'_>, defaults: Cache) -> Cache {
     Cache {
         enabled,
         semantic: enabled && semantic,
+        per_user: litellm.at("cache_system_prompt_only").bool() == Some(true),
         threshold: threshold
             .and_then(|view| view.decimal())
             .unwrap_or(defaults.threshold),

@@ -2,7 +2,7 @@
 
 use crate::settings::Config;
 use crate::view::View;
-use crate::{Period, Secret, SeedKey};
+use crate::{NewKeys, Period, Secret, SeedKey};
 
 /// The keys of both sections, each once.
 pub(super) fn seed_keys(root: &View<'_>, config: &Config) -> Vec<SeedKey> {
@@ -110,4 +110,19 @@ fn one_of<'a>(section: &View<'a>, names: &[&str]) -> Option<View<'a>> {
         ));
     }
     Some(first)
+}
+
+/// What `/key/generate` gives where a request does not say, and at most.
+pub(super) fn new_keys(root: &View<'_>) -> NewKeys {
+    let fields = |name: &str| {
+        let section = root.at("litellm_settings").at(name);
+        let entries = section.entries().into_iter();
+        entries
+            .filter_map(|(name, view)| Some((name, view.json()?.to_string())))
+            .collect()
+    };
+    NewKeys {
+        defaults: fields("default_key_generate_params"),
+        bounds: fields("upperbound_key_generate_params"),
+    }
 }

@@ -1,11 +1,13 @@
 //! From the checked tree to [`Config`]: aliases, defaults, and the rules across settings.
 
+mod alerts;
 mod cache;
 mod keys;
 mod models;
 mod params;
 mod providers;
 mod routing;
+mod server;
 mod stores;
 
 use std::time::Duration;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use crate::Secret;
 use crate::aliases::names_of;
 use crate::settings::{
-    Config, JournalConfig, LogFormat, LogLevel, LongContext, Shortening, SyncMode,
+    Config, JournalConfig, LogFile, LogFormat, LogLevel, LongContext, Shortening, SyncMode,
 };
 use crate::view::View;
 
@@ -26,13 +28,15 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 pub(crate) fn resolve(root: &View<'_>) -> Config {
     let mut config = Config::default();
-    server(root, &mut config);
+    server::server(root, &mut config);
     timeouts(root, &mut config);
     config.models = models::models(root, &config.timeouts);
     config.long_context = long_context(root);
     config.routing = routing::routing(root, &config);
     config.seed_keys = keys::seed_keys(root, &config);
     budgets(root, &mut config);
+    config.alerts = alerts::alerts(root);
+    config.new_keys = keys::new_keys(root);
     config.cache = cache::cache(root, config.cache);
     config.journal = journal(&root.get("tollgate.journal"), config.journal);
     stores::stores(root, &mut config);
@@ -68,43 +72,6 @@ fn pick<'a>(root: &View<'a>, canonical: &'static str) -> Option<View<'a>> {
     Some(first)
 }
 
-fn server(root: &View<'_>, config: &mut Config) {
-    let general = root.at("general_settings");
-    let server = &mut config.server;
-    if let Some(host) = general.at("host").text() {
-        server.host = host;
-    }
-    if let Some(port) = general.at("port").port() {
-        server.port = port;
-    }
-    let master = general.at("master_key");
-    server.master_key = if master.is_set() {
-        master.secret()
-    } else {
-        master_from(root.context().env)
-    };
-    if let Some(key) = master.secret()
-        && !key.expose().starts_with("sk-")
-    {
-        master.warn("does not begin with sk-; some clients refuse such keys");
-    }
-    server.always_include_stream_usage = general
-        .at("always_include_stream_usage")
-        .bool()
-        .unwrap_or(false);
-    let metrics = general.at("enable_prometheus_metrics");
-    if metrics.bool() == Some(false) {
-        metrics.warn("cannot be switched off: /metrics is always there");
-    }
-    let path = general.at("prometheus_metrics_url");
-    if path
-        .text()
-        .is_some_and(|path| path.trim_end_matches('/') != "/metrics")
-    {
-        path.warn("another path does not take effect yet; metrics are at /metrics");
-    }
-}
-
 /// The master key of the environment.
 pub(crate) fn master_from(env: crate::expand::Env<'_>) -> Option<Secret> {
     let first = ["TOLLGATE_MASTER_KEY", "LITELLM_MASTER_KEY"]
@@ -133,6 +100,13 @@ fn budgets(root: &View<'_>, config: &mut Config) {
     let budgets = &mut config.budgets;
     budgets.global_max_budget =
         pick(root, "litellm_settings.max_budget").and_then(|view| view.usd());
+    budgets.global_parallel = [
+        "general_settings.global_max_parallel_requests",
+        "general_settings.max_parallel_requests",
+        "litellm_settings.max_parallel_requests",
+    ]
+    .iter()
+    .find_map(|name| root.get(name).count_u32());
     let period = pick(root, "litellm_settings.budget_duration");
     budgets.global_period = period.as_ref().and_then(View::period);
     if let (Some(period), None) = (period, budgets.global_max_budget) {
@@ -289,6 +263,27 @@ fn log(root: &View<'_>, config: &mut Config) {
     } else {
         LogFormat::Text
     };
+    let (to_file, path) = (litellm.at("log_to_file"), litellm.at("log_file_path"));
+    match (to_file.bool(), path.text()) {
+        (Some(true), Some(path)) => config.log.file = Some(LogFile::At(path)),
+        (Some(true), None) => config.log.file = Some(LogFile::InDataDir),
+        (_, Some(_)) => path.warn("has no effect without log_to_file: true"),
+        _ => {}
+    }
+    config.log.calls = litellm.at("log_completion_tokens").bool() == Some(true);
+    for callbacks in [
+        "success_callback",
+        "failure_callback",
+        "callbacks",
+        "service_callback",
+        "service_callbacks",
+    ] {
+        for view in litellm.at(callbacks).items() {
+            if view.text().is_some_and(|name| name != "prometheus") {
+                view.warn(crate::known::CALLBACK);
+            }
+        }
+    }
     for name in ["disable_pii_logging", "turn_off_message_logging"] {
         let view = litellm.at(name);
         if view.bool() == Some(false) {

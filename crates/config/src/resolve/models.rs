@@ -147,10 +147,15 @@ fn entry(
         model.error("holds a `*`, and model_name does not");
         return None;
     }
-    if let Dialect::Unsupported(why) = provider.dialect {
+    let mock = params.at("mock_response").text();
+    let asks = mock.is_none();
+    if let Dialect::Unsupported(why) = provider.dialect
+        && asks
+    {
         model.warn(format!("{why}; calls to it are refused"));
     }
     let api_base = match own {
+        _ if !asks => None,
         Some(own) if !base.is_set() => Some(own.base_url.clone()),
         _ => address(&params, &base, provider),
     };
@@ -174,6 +179,7 @@ fn entry(
     });
     let mut headers = headers(&params);
     let (auth, api_key) = match own {
+        _ if !asks => (AuthScheme::None, None),
         Some(own) => {
             let theirs = own.headers.iter();
             let unsaid = theirs.filter(|(name, _)| !headers.iter().any(|(known, _)| known == name));
@@ -200,7 +206,11 @@ fn entry(
         provider: called.to_owned(),
         upstream_model,
         base_model: info.at("base_model").text(),
-        dialect: provider.dialect,
+        dialect: if asks {
+            provider.dialect
+        } else {
+            Dialect::Demo
+        },
         auth,
         api_version: params
             .at("api_version")
@@ -214,6 +224,7 @@ fn entry(
         hints: super::routing::hints(item),
         params: params::params(item, everywhere),
         shape,
+        mock,
         line: item.line,
         model_name,
     })
@@ -452,6 +463,7 @@ pub(crate) fn plain_entry(
             quirks: provider.quirks.to_vec(),
             ..Shape::default()
         },
+        mock: None,
         line: 0,
     }
 }

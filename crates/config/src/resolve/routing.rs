@@ -72,6 +72,9 @@ pub(super) fn routing(root: &View<'_>, config: &Config) -> Routing {
             Some(other) => view.warn(format!("{other} does not take effect yet")),
         }
     }
+    let by_prompt = root.get("litellm_settings.cache_system_prompt_only").bool() == Some(true);
+    routing.sticky_by_prompt = by_prompt;
+    routing.sticky_sessions |= by_prompt;
     routing.cost_threshold = pick(root, "router_settings.cost_threshold").and_then(|v| usd(&v));
     routing.context_threshold =
         pick(root, "router_settings.context_threshold").and_then(|view| view.count());

@@ -1,0 +1,79 @@
+//! Where and how clients are answered: `general_settings`.
+
+use super::master_from;
+use crate::settings::{Config, DefaultModels, Demands, Metrics};
+use crate::view::View;
+
+pub(super) fn server(root: &View<'_>, config: &mut Config) {
+    let general = root.at("general_settings");
+    let server = &mut config.server;
+    if let Some(host) = general.at("host").text() {
+        server.host = host;
+    }
+    if let Some(port) = general.at("port").port() {
+        server.port = port;
+    }
+    let master = general.at("master_key");
+    server.master_key = if master.is_set() {
+        master.secret()
+    } else {
+        master_from(root.context().env)
+    };
+    if let Some(key) = master.secret()
+        && !key.expose().starts_with("sk-")
+    {
+        master.warn("does not begin with sk-; some clients refuse such keys");
+    }
+    server.always_include_stream_usage = general
+        .at("always_include_stream_usage")
+        .bool()
+        .unwrap_or(false);
+    metrics(root, &general, &mut server.metrics);
+    let header = |name: &str| {
+        let view = general.at(name);
+        let text = view.text()?.to_ascii_lowercase();
+        let is_token = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        if !is_token {
+            view.error("is not a header name");
+        }
+        Some(text)
+    };
+    server.key_header = header("litellm_key_header_name");
+    server.user_header = header("user_header_name");
+    let set = |name: &str| general.at(name).bool() == Some(true);
+    server.demands = Demands {
+        user: set("enforce_user_param"),
+        params: general.at("enforced_params").texts(),
+        no_tags: set("reject_clientside_metadata_tags"),
+    };
+    server.blocks_robots = set("block_robots");
+    server.default_models = DefaultModels {
+        completion: general.at("completion_model").text(),
+        embedding: general.at("embedding_model").text(),
+        moderation: general.at("moderation_model").text(),
+        image: general.at("image_generation_model").text(),
+    };
+}
+
+fn metrics(root: &View<'_>, general: &View<'_>, metrics: &mut Metrics) {
+    let path = general.at("prometheus_metrics_url");
+    if let Some(text) = path.text() {
+        let text = text.trim_end_matches('/');
+        if !text.starts_with('/') || text.contains(['?', '#', '{', '}', '*']) {
+            path.error("expected a path, such as /metrics");
+        }
+        metrics.path = Some(text.to_owned());
+    }
+    if general.at("enable_prometheus_metrics").bool() == Some(false) {
+        metrics.path = None;
+        if path.is_set() {
+            path.warn("has no effect: enable_prometheus_metrics is false");
+        }
+    }
+    metrics.needs_key = root
+        .get("litellm_settings.require_auth_for_metrics_endpoint")
+        .bool()
+        == Some(true);
+}

@@ -69,7 +69,7 @@ pub fn check(demands: &Demands, request: &ModelRequest, user_in_header: bool) ->
     for path in &demands.params {
         let found = path.split('.').try_fold(&body, |at, name| at.get(name));
         let there = found.is_some_and(|value| !value.is_null());
-        if !there && !(path == "user" && has_user) {
+        if !(there || path == "user" && has_user) {
             return Err(missing(path));
         }
     }

@@ -74,7 +74,8 @@ impl Edits {
             return body.clone();
         }
         // What is put in before a member that goes, first.
-        self.splices.sort_by_key(|(range, _)| (range.start, range.end));
+        self.splices
+            .sort_by_key(|(range, _)| (range.start, range.end));
         let grown: usize = self.splices.iter().map(|(_, text)| text.len()).sum();
         let mut out = BytesMut::with_capacity(body.len() + grown);
         let mut from = 0;

@@ -299,6 +299,8 @@ pub struct Hints {
     pub weight: Option<f64>,
     /// `litellm_params.order`, `metadata.priority`: lower ones are chosen first.
     pub order: u32,
+    /// Where its key was found, in words, for who asks what a file does.
+    pub key_from: Option<String>,
     /// Another model than the name's first: it answers where that cannot. `order` says the same.
     pub stands_in: bool,
     pub tags: Vec<String>,

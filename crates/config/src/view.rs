@@ -96,6 +96,24 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Where the value of a secret stands, in words; never the value.
+    pub fn source(&self) -> Option<String> {
+        let Value::Scalar(text) = &self.node?.value else {
+            return None;
+        };
+        let text = text.trim();
+        let inside = text
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .map(|name| name.split(":-").next().unwrap_or(name));
+        let name = text.strip_prefix("os.environ/").or(inside);
+        Some(match (name, text.strip_prefix("file/")) {
+            (Some(name), _) => format!("the variable {name}"),
+            (None, Some(path)) => format!("the file {path}"),
+            (None, None) => format!("line {} of this file", self.line),
+        })
+    }
+
     fn read(&self, kind: &Kind) -> Option<String> {
         match &self.node?.value {
             Value::Scalar(text) => expand_as(kind, text, self.context.env)

@@ -54,7 +54,7 @@ async fn everything_takes_effect() {
 
     // The bound, the price, and no parameter that Claude cannot take.
     let key = on
-        .key(json!({"max_budget": "0.0001", "key_alias": "alice"}))
+        .key(json!({"max_budget": "0.00185", "key_alias": "alice"}))
         .await;
     let ask = |question: &str| on.chat("claude-sonnet", question).with("seed", 7);
     let told = ask("How are you?").send().await;
@@ -104,10 +104,10 @@ async fn everything_takes_effect() {
     );
 
     // A budget that comes near its end.
-    cast.anthropic.script(CLAUDE, Script::default());
+    cast.anthropic.script(CLAUDE, Script::of_tokens(100));
     let spend = on
         .chat_as(&key, "claude-sonnet", "Spend it!")
-        .with("max_tokens", 5);
+        .with("max_tokens", 100);
     assert_eq!(spend.send().await.status, 200);
     let alerts = posted(&slack, 2).await;
     assert!(

@@ -46,7 +46,8 @@ async fn everything_takes_effect() {
         (cast.other.books().requests, second.books().requests),
         (1, 1)
     );
-    (reader.abort(), reader_too.abort());
+    reader.abort();
+    reader_too.abort();
 
     // The same name again answers where the first cannot, and only there.
     for at in 0..6 {

@@ -11,8 +11,12 @@ async fn everything_takes_effect() {
     // Some 700 tokens: too dear to be small with gpt-4, and within its window.
     let medium = "word ".repeat(700);
     let on = cast.ingress(FILE).await;
-    for (question, model) in [("hi", "gpt-3.5-turbo"), (&medium, "gpt-4")] {
-        let told = on.chat("gpt-4", question).send().await;
+    let short = on.chat("gpt-4", "hi").with("max_tokens", 50);
+    for (chat, model) in [
+        (short, "gpt-3.5-turbo"),
+        (on.chat("gpt-4", &medium), "gpt-4"),
+    ] {
+        let told = chat.send().await;
         assert_eq!(told.status, 200, "{}", told.text);
         assert_eq!(asked(&cast.openai).last().unwrap(), model);
     }

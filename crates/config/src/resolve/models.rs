@@ -221,7 +221,10 @@ fn entry(
         prices: prices(&params, &info),
         limits: limits(item, default_parallel),
         timeouts,
-        hints: super::routing::hints(item),
+        hints: Hints {
+            key_from: key_from(&params, provider),
+            ..super::routing::hints(item)
+        },
         params: params::params(item, everywhere),
         shape,
         mock,
@@ -323,6 +326,16 @@ fn key(params: &View<'_>, base: &View<'_>, provider: &Provider) -> Option<Secret
             None
         }
     }
+}
+
+/// Where [`key`] found what it found.
+fn key_from(params: &View<'_>, provider: &Provider) -> Option<String> {
+    let key = params.at("api_key");
+    if key.is_set() {
+        return key.source();
+    }
+    let found = provider.key_from(params.context().env);
+    found.map(|(name, _)| format!("the variable {name}"))
 }
 
 fn host(url: &str) -> &str {

@@ -399,6 +399,7 @@ pub(super) fn hints(item: &View<'_>) -> Hints {
             .or_else(|| meta.at("priority").count_u32())
             .unwrap_or(0),
         stands_in: false,
+        key_from: None,
         tags: params.at("tags").texts(),
         region: params
             .at("region_name")

@@ -1,31 +1,48 @@
 //! `tollgate config check FILE`: in words, what a file will do.
 
+mod models;
+mod routing;
+
 use std::fmt::Write as _;
 
-use crate::settings::{Config, Period, SyncMode};
-use crate::{Dialect, Loaded, ModelEntry};
+use crate::settings::{AlertShape, Config, LogFile, Period, SyncMode};
+use crate::{Loaded, ModelEntry};
 
 /// What the configuration does, deployment by deployment, and what of it has no effect.
 #[must_use]
 pub fn check(loaded: &Loaded) -> String {
+    check_with(loaded, &|_| None)
+}
+
+/// What the price catalog says of a deployment's model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Listed {
+    /// Tokens.
+    pub window: Option<u64>,
+    pub output: Option<u64>,
+    /// In words.
+    pub prices: String,
+}
+
+/// Looks a deployment's model up in a catalog.
+pub type Catalog<'a> = &'a dyn Fn(&ModelEntry) -> Option<Listed>;
+
+/// As [`check`], with what a catalog knows of the models.
+#[must_use]
+pub fn check_with(loaded: &Loaded, catalog: Catalog<'_>) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
-    let _ = write(&mut out, loaded);
+    let _ = write(&mut out, loaded, catalog);
     out
 }
 
-fn write(out: &mut String, loaded: &Loaded) -> std::fmt::Result {
+fn write(out: &mut String, loaded: &Loaded, catalog: Catalog<'_>) -> std::fmt::Result {
     let config = &loaded.config;
-    writeln!(out, "models")?;
-    if config.models.is_empty() {
-        writeln!(out, "  none: every call is refused")?;
-    }
-    for model in &config.models {
-        write_model(out, model)?;
-    }
-    write_routing(out, config)?;
+    models::write(out, config, catalog)?;
+    routing::write(out, &config.routing)?;
     write_server(out, config)?;
     write_budgets(out, config)?;
+    write_alerts(out, config)?;
     write_cache(out, config)?;
     write_stores(out, config)?;
     if loaded.warnings.is_empty() {
@@ -33,124 +50,13 @@ fn write(out: &mut String, loaded: &Loaded) -> std::fmt::Result {
     } else {
         writeln!(
             out,
-            "without effect, or not as written ({})",
+            "without effect, or not as written ({}; all settings: docs/litellm-settings.md)",
             loaded.warnings.len()
         )?;
         crate::summary(&loaded.warnings)
             .iter()
             .try_for_each(|line| writeln!(out, "  {line}"))
     }
-}
-
-fn write_model(out: &mut String, model: &ModelEntry) -> std::fmt::Result {
-    write!(
-        out,
-        "  {} -> {}/{}",
-        model.model_name, model.provider, model.upstream_model
-    )?;
-    match model.dialect {
-        Dialect::Demo => write!(out, ", built in")?,
-        Dialect::Unsupported(why) => write!(out, ", refused: {why}")?,
-        Dialect::OpenAi | Dialect::Azure => {
-            write!(out, " at {}", without_login(&model.api_base))?;
-            write!(
-                out,
-                ", {}",
-                if model.api_key.is_some() {
-                    "with a key"
-                } else {
-                    "without a key"
-                }
-            )?;
-            write!(out, ", {} s", model.timeouts.total.as_secs_f64())?;
-        }
-    }
-    if let Some(tokens) = model.limits.max_output_tokens {
-        write!(out, ", at most {tokens} output tokens")?;
-    }
-    if let Some(tokens) = model.limits.max_input_tokens {
-        write!(out, ", window {tokens}")?;
-    }
-    match model.prices.len() {
-        0 => write!(out, ", priced by the catalog")?,
-        _ => {
-            let prices: Vec<_> = model
-                .prices
-                .iter()
-                .map(|(name, price)| format!("{name} {price}"))
-                .collect();
-            write!(out, ", priced here: {}", prices.join(", "))?;
-        }
-    }
-    writeln!(out, "  [{}]", model.deployment_id)
-}
-
-fn write_routing(out: &mut String, config: &Config) -> std::fmt::Result {
-    let routing = &config.routing;
-    write!(out, "routing\n  {}", routing.strategy.name())?;
-    if let Some(then) = routing.then {
-        write!(out, ", then {}", then.name())?;
-    }
-    match routing.retries.count {
-        Some(count) => write!(out, "; {count} retries")?,
-        None => write!(out, "; 2 retries, at other deployments only")?,
-    }
-    let cooldown = &routing.cooldown;
-    if cooldown.disabled {
-        writeln!(out, "; no cooldowns")?;
-    } else {
-        writeln!(
-            out,
-            "; {} s of cooldown after more than {} failures a minute",
-            cooldown.time.as_secs_f64(),
-            cooldown.allowed_fails
-        )?;
-    }
-    let lists = &routing.fallbacks;
-    for (what, list) in [
-        ("after a failure", &lists.general),
-        ("for a prompt that is too long", &lists.context_window),
-        ("for what a policy refuses", &lists.content_policy),
-    ] {
-        for (name, names) in list {
-            writeln!(out, "  {name}, {what}: {}", names.join(", "))?;
-        }
-    }
-    if !lists.default.is_empty() {
-        writeln!(
-            out,
-            "  any other name, after a failure: {}",
-            lists.default.join(", ")
-        )?;
-    }
-    if !routing.weights.is_empty() {
-        let shares: Vec<_> = routing
-            .weights
-            .iter()
-            .map(|(n, w)| format!("{n} {w}"))
-            .collect();
-        writeln!(
-            out,
-            "  one pool for each of its names: {}",
-            shares.join(", ")
-        )?;
-    }
-    if let Some(usd) = routing.cost_threshold {
-        writeln!(
-            out,
-            "  calls up to {usd} USD go to the cheapest deployment of any name"
-        )?;
-    }
-    if let Some(tokens) = routing.context_threshold {
-        writeln!(
-            out,
-            "  prompts over {tokens} tokens go to a long-context deployment of any name"
-        )?;
-    }
-    if routing.pre_call_checks {
-        writeln!(out, "  a prompt goes only where it fits")?;
-    }
-    Ok(())
 }
 
 /// A URL may carry a login; it is nobody's business here.
@@ -181,13 +87,61 @@ fn write_server(out: &mut String, config: &Config) -> std::fmt::Result {
     if server.always_include_stream_usage {
         writeln!(out, "  every stream ends with its usage")?;
     }
+    match &server.metrics.path {
+        Some(path) if server.metrics.needs_key => writeln!(out, "  metrics at {path}, with a key")?,
+        Some(path) => writeln!(
+            out,
+            "  metrics at {path}, for everybody who reaches the port"
+        )?,
+        None => writeln!(out, "  no metrics")?,
+    }
+    if let Some(header) = &server.key_header {
+        writeln!(out, "  keys in the header {header}, too")?;
+    }
+    if let Some(header) = &server.user_header {
+        writeln!(out, "  customers are named by the header {header}, too")?;
+    }
+    if server.demands.user {
+        writeln!(out, "  calls without a customer (user) are refused")?;
+    }
+    if !server.demands.params.is_empty() {
+        writeln!(
+            out,
+            "  calls must have {}",
+            server.demands.params.join(", ")
+        )?;
+    }
+    if server.demands.no_tags {
+        writeln!(out, "  calls with metadata.tags are refused")?;
+    }
+    let log = &config.log;
+    let format = match log.format {
+        crate::LogFormat::Text => "text",
+        crate::LogFormat::Json => "JSON",
+    };
+    write!(
+        out,
+        "  logs {} and above, as {format}, to standard error",
+        log.level.as_str()
+    )?;
+    match &log.file {
+        Some(LogFile::At(path)) => write!(out, " and {path}")?,
+        Some(LogFile::InDataDir) => write!(out, " and tollgate.log in the data directory")?,
+        None => {}
+    }
+    let calls = if log.calls {
+        ", with a line for each call"
+    } else {
+        ""
+    };
+    writeln!(out, "{calls}; never prompts, answers or keys")?;
     for key in &config.seed_keys {
         let who = key
             .key_alias
             .as_ref()
             .or(key.user_id.as_ref())
             .unwrap_or(&key.path);
-        write!(out, "  virtual key {who}:")?;
+        write!(out, "  virtual key {who} ({}):", key.path)?;
         match key.max_budget {
             Some(usd) => write!(out, " {usd} USD {}", window(key.budget_period))?,
             None => write!(out, " no budget")?,
@@ -197,6 +151,9 @@ fn write_server(out: &mut String, config: &Config) -> std::fmt::Result {
         }
         if let Some(limit) = key.tpm_limit {
             write!(out, ", {limit} tokens a minute")?;
+        }
+        if let Some(limit) = key.max_parallel_requests {
+            write!(out, ", {limit} calls in flight")?;
         }
         writeln!(
             out,
@@ -222,6 +179,21 @@ fn write_budgets(out: &mut String, config: &Config) -> std::fmt::Result {
         )?,
         None => writeln!(out, "  none over all keys")?,
     }
+    if let Some(most) = budgets.global_parallel {
+        writeln!(out, "  over all keys: {most} calls in flight")?;
+    }
+    for (what, fields) in [
+        ("a new key gets", &config.new_keys.defaults),
+        ("a new key gets at most", &config.new_keys.bounds),
+    ] {
+        if !fields.is_empty() {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, json)| format!("{name} {json}"))
+                .collect();
+            writeln!(out, "  {what}: {}", fields.join(", "))?;
+        }
+    }
     writeln!(
         out,
         "  windows begin in {}, refusals are {}, holds live {} s",
@@ -234,6 +206,39 @@ fn write_budgets(out: &mut String, config: &Config) -> std::fmt::Result {
         "  a call without a known price is held at {} USD",
         budgets.unpriced_ceiling
     )
+}
+
+fn write_alerts(out: &mut String, config: &Config) -> std::fmt::Result {
+    let Some(alerts) = &config.alerts else {
+        return writeln!(out, "alerts\n  none");
+    };
+    writeln!(out, "alerts")?;
+    if alerts.budgets {
+        let share = config.budgets.alert_threshold.to_f64() * 100.0;
+        writeln!(
+            out,
+            "  when {share} % of a budget are used, and when all of it is"
+        )?;
+    }
+    if alerts.exceptions {
+        writeln!(out, "  when a call fails for good")?;
+    }
+    write!(out, "  logged and counted")?;
+    for post in &alerts.posts {
+        let shape = match post.shape {
+            AlertShape::Slack => "Slack",
+            AlertShape::Webhook => "a webhook",
+        };
+        // The rest of such a URL is its key.
+        write!(out, ", posted to {shape} at {}", host(post.url.expose()))?;
+    }
+    writeln!(out)
+}
+
+fn host(url: &str) -> String {
+    let shown = without_login(url);
+    let rest = shown.split_once("://").map_or(&*shown, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default().to_owned()
 }
 
 fn window(period: Option<Period>) -> String {
@@ -270,6 +275,17 @@ fn write_cache(out: &mut String, config: &Config) -> std::fmt::Result {
         "cache\n  {what}{when}; answers live {} s",
         cache.ttl.as_secs()
     )?;
+    if cache.per_user {
+        writeln!(
+            out,
+            "  nobody gets an answer that another key, user or customer asked for"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "  a team shares its answers, a key without a team has its own"
+        )?;
+    }
     match (&cache.service_url, &cache.redis_url) {
         (Some(url), _) => writeln!(
             out,

@@ -14,7 +14,7 @@ use config::{Dialect, FailureKind};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use routing::{Failure, Flight, Place, Step, Took};
+use routing::{Failure, Flight, Member, Place, Step, Took};
 use schemas::{Micros, Outcome, RequestId, Stages, Text};
 
 use crate::admit::{self, Admission, Origin};
@@ -33,7 +33,7 @@ use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
-use crate::{Error, Gateway, Worker, demands, params, relay, shorten, stream};
+use crate::{Error, Gateway, Worker, demands, params, probe, relay, shorten, stream};
 
 /// What a client may wait at most, plain and streamed.
 const TIMEOUTS: [&str; 2] = ["x-litellm-timeout", "x-litellm-stream-timeout"];
@@ -277,27 +277,14 @@ async fn run(
     if shortened.is_some() || sent.parent.is_some() {
         call.relates(shortened.map(|shortened| shortened.saving), sent.parent);
     }
-    let mut exchange = Exchange {
-        worker: worker.clone(),
-        endpoint,
-        units: request.units,
-        speech_estimate: request.speech_estimate(),
+    let ready = Ready {
         call,
+        cap,
         plan,
         served,
-        cap,
-        cache: None,
-        ticket: None,
-        timeout,
-        deadline: started + timeout,
-        routed,
-        dispatched: started,
-        refusal: None,
-        fallbacks: 0,
-        going: None,
-        room: None,
-        _flight: flight,
     };
+    let times = (started, routed, timeout);
+    let mut exchange = Exchange::of(worker, &request, ready, times, flight);
     match exchange.look_up(&request).await {
         // Boxed, as are failures: their room is not taken from calls that need none of it.
         Some(Found::Hit(hit)) => {
@@ -330,6 +317,80 @@ async fn run(
             }
         }
     }
+}
+
+/// A call of ours to one deployment, to see whether it answers: admitted, recorded and billed like any other, to
+/// the operator. None: it could not be made, so nothing is known.
+pub async fn look(
+    worker: &Arc<Worker>,
+    request: &ModelRequest,
+    served: Arc<Served>,
+    timeout: Duration,
+) -> Option<bool> {
+    let gateway = &worker.gateway;
+    let flight = InFlight::enter(gateway);
+    let (now, started) = (gateway.now(), Instant::now());
+    let models = gateway.models.load_full();
+    let member = Member {
+        deployment: served.deployment.state.clone(),
+        served: served.clone(),
+    };
+    let name = served.shown.name.clone();
+    let group = Group::new(name, vec![member], &models.rules, None);
+    let deadline = gateway.moment_of(started).plus(timeout);
+    let mut plan = Plan::alone(&models, Arc::new(group), deadline);
+    if let Step::GiveUp(_) = plan.step(gateway, &Event::Begun) {
+        return None;
+    }
+    let origin = Origin {
+        caller: &Principal::master(),
+        id: None,
+        call_id: None,
+        end_user: None,
+        tags: vec![probe::TAG.into()],
+        metadata: None,
+        now,
+        started,
+        timeout,
+        stages: Stages::default(),
+    };
+    let admission = admit::admit(gateway, origin, request, &served).await;
+    let Admission { call, cap } = admission.ok()?;
+    let ready = Ready {
+        call,
+        cap,
+        plan,
+        served,
+    };
+    let times = (started, started, timeout);
+    let mut exchange = Exchange::of(worker, request, ready, times, flight);
+    if exchange.served.deployment.limits.is_some() {
+        // Without room for it, it is busy: that is no illness.
+        exchange.make_room(request).await.ok()?;
+    }
+    let failed = match exchange.attempt(request).await {
+        Ok(_) => return Some(true),
+        Err(failed) => *failed,
+    };
+    let Failed {
+        error,
+        reading,
+        failure,
+    } = failed;
+    let failure = failure?;
+    exchange.count_failure(failure.kind, error.status().as_u16());
+    let (took, now) = (exchange.dispatched.elapsed(), gateway.moment());
+    exchange.plan.attempts().broke(&failure, took, now);
+    exchange.end(error, reading).await;
+    Some(failure.kind == FailureKind::RateLimit || !failure.is_deployments())
+}
+
+/// An admitted call with its way.
+struct Ready {
+    call: Call,
+    cap: Option<u64>,
+    plan: Plan,
+    served: Arc<Served>,
 }
 
 /// An attempt whose answer may go to the client.
@@ -381,6 +442,38 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// `times`: when the call came, when its way was chosen, and how long it may take.
+    fn of(
+        worker: &Arc<Worker>,
+        request: &ModelRequest,
+        ready: Ready,
+        times: (Instant, Instant, Duration),
+        flight: InFlight,
+    ) -> Self {
+        let (started, routed, timeout) = times;
+        Self {
+            worker: worker.clone(),
+            endpoint: request.endpoint,
+            units: request.units,
+            speech_estimate: request.speech_estimate(),
+            call: ready.call,
+            plan: ready.plan,
+            served: ready.served,
+            cap: ready.cap,
+            cache: None,
+            ticket: None,
+            timeout,
+            deadline: started + timeout,
+            routed,
+            dispatched: started,
+            refusal: None,
+            fallbacks: 0,
+            going: None,
+            room: None,
+            _flight: flight,
+        }
+    }
+
     async fn look_up(&mut self, request: &ModelRequest) -> Option<Found> {
         // What was made up is nobody else's answer.
         if self.endpoint != Endpoint::Chat || request.mock.is_some() {

@@ -1,4 +1,8 @@
-//! Whether the process lives, whether it can serve, and the metrics. Public, and never a paid call.
+//! Whether the process lives, whether it can serve, and the metrics: public. How its deployments do: for those
+//! with a key. Never a paid call.
+
+mod deployments;
+mod shown;
 
 use std::sync::Arc;
 
@@ -6,63 +10,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use routing::Probe;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::auth::authenticate;
 use crate::{Error, Gateway, follow, metrics};
 
+pub use deployments::deployments;
+pub use shown::{routes, services, shared, test};
+
 /// `GET /health/liveliness`, `/health/liveness`.
 pub async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
-}
-
-/// `GET /health`: the deployments that the caller's key may call, as calls and free checks have found them.
-pub async fn deployments(
-    State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, Error> {
-    let caller = authenticate(&gateway, &headers, gateway.now())?;
-    let (now, models) = (gateway.moment(), gateway.models.load_full());
-    let (mut healthy, mut unhealthy) = (Vec::new(), Vec::new());
-    for (name, deployment) in models.deployments() {
-        if caller.may_use(name).is_err() {
-            continue;
-        }
-        let status = deployment.state.status(now);
-        let well = status.cooled_for.is_none() && status.probe != Probe::Down;
-        let mut told = json!({
-            "model": format!("{}/{}", deployment.provider, deployment.entry.upstream_model),
-            "model_name": &**name,
-            "model_id": &*deployment.id,
-            "api_base": deployment.shown_base.as_ref().and_then(|base| base.to_str().ok()),
-            "in_flight": status.in_flight,
-            "successes": status.successes,
-            "failures": status.failures,
-            "time_to_first_token_s": status.first_token_s,
-            "time_per_output_token_s": status.per_token_s,
-            "checked": status.probe != Probe::Unknown,
-        });
-        if let Some(left) = status.cooled_for {
-            told["cooldown_s"] = left.as_secs_f64().into();
-        }
-        if well {
-            healthy.push(told);
-            continue;
-        }
-        told["error"] = if status.cooled_for.is_some() {
-            "cooling down after failures".into()
-        } else {
-            "does not answer its health check".into()
-        };
-        unhealthy.push(told);
-    }
-    Ok(Json(json!({
-        "healthy_count": healthy.len(),
-        "unhealthy_count": unhealthy.len(),
-        "healthy_endpoints": healthy,
-        "unhealthy_endpoints": unhealthy,
-    })))
 }
 
 /// `GET /health/readiness`: 503 with what is missing. What is only late or out of reach, while calls go on,
@@ -130,6 +88,7 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         "cache": gateway.cache.as_ref().map(|cache| cache.state()),
         "litellm_version": env!("CARGO_PKG_VERSION"),
         "success_callbacks": [],
+        "last_updated": jiff::Timestamp::now().to_string(),
         "missing": missing,
         "degraded": degraded,
         "versions": versions,

@@ -1,6 +1,8 @@
 //! Prometheus metrics under the names that LiteLLM's dashboards know: counters kept by hand, labels only
 //! from small closed sets. Updating one is a relaxed atomic; nothing is allocated and nothing is locked.
 
+mod deployments;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -346,7 +348,7 @@ pub fn render(gateway: &Gateway) -> String {
         "litellm_llm_api_time_to_first_token_metric",
         "Seconds to the first byte of streamed answers.",
     );
-    deployments(out, gateway);
+    deployments::write(out, gateway);
     state(out, gateway);
     if let Some(cache) = &gateway.cache {
         cache.metrics(out);
@@ -358,41 +360,6 @@ pub fn render(gateway: &Gateway) -> String {
         alerts.metrics(&mut text);
     }
     text
-}
-
-fn deployments(out: &mut String, gateway: &Gateway) {
-    type Of = fn(&DeploymentMetrics) -> &AtomicU64;
-    let models = gateway.models.load();
-    let series: [(&str, &str, Of); 3] = [
-        (
-            "litellm_deployment_total_requests",
-            "Calls sent to a deployment.",
-            |m| &m.requests,
-        ),
-        (
-            "litellm_deployment_success_responses",
-            "Answers of a deployment.",
-            |m| &m.successes,
-        ),
-        (
-            "litellm_deployment_failure_responses",
-            "Calls that a deployment failed.",
-            |m| &m.failures,
-        ),
-    ];
-    for (name, help, of) in series {
-        head(out, name, "counter", help);
-        for (group, deployment) in models.deployments() {
-            let _ = writeln!(
-                out,
-                "{name}{{model_group=\"{}\",model_id=\"{}\",api_provider=\"{}\"}} {}",
-                escape(group),
-                escape(&deployment.id),
-                escape(&deployment.provider),
-                of(&deployment.metrics).load(Relaxed)
-            );
-        }
-    }
 }
 
 fn state(out: &mut String, gateway: &Gateway) {

@@ -478,6 +478,18 @@ fn without_userinfo(base: &str) -> Option<String> {
 }
 
 impl Served {
+    /// A deployment under a name, for a call that is made for it alone.
+    ///
+    /// # Errors
+    /// An address that cannot be made of the model's name.
+    pub fn of(
+        deployment: Arc<Deployment>,
+        upstream_model: &str,
+        name: &str,
+    ) -> Result<Self, Error> {
+        Self::new(deployment, upstream_model, Arc::new(Shown::new(name)))
+    }
+
     fn new(
         deployment: Arc<Deployment>,
         upstream_model: &str,

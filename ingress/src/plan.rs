@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use metering::{Bounds, Price, PriceKey, worst_case_within};
-use routing::{Ask, Attempts, Class, Encoding, Failure, GiveUp, Group, NoChoice, Overrides, Step};
+use routing::{
+    Ask, Attempts, Class, Encoding, Failure, GiveUp, Group, Moment, NoChoice, Overrides, Step,
+};
 use schemas::{NanoUsd, Text};
 
 use crate::directory::Principal;
@@ -116,6 +118,21 @@ impl Plan {
             facts,
             max_fallbacks,
             began,
+        }
+    }
+
+    /// Of a call to one deployment alone, once.
+    pub fn alone(models: &Models, group: Arc<Group<Arc<Served>>>, deadline: Moment) -> Self {
+        let overrides = Overrides {
+            retries: Some(0),
+            fallbacks: Some(Vec::new()),
+        };
+        let rules = models.rules.clone();
+        Self {
+            attempts: Attempts::new(rules, group, None, overrides, deadline),
+            facts: None,
+            began: None,
+            max_fallbacks: 0,
         }
     }
 

@@ -1,70 +1,137 @@
-//! The active look at deployments: each provider's list of models, which costs nothing, every so often.
-//! Never a paid call.
+//! The active look at deployments: each provider's list of models, which costs nothing, every so often. Where
+//! a deployment asks for it, a call of its own instead, admitted, recorded and billed like any other: to the
+//! operator, under the tag [`TAG`].
+//!
+//! Never a paid call that the file does not ask for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use config::Dialect;
+use config::{Dialect, PaidCheck};
+use schemas::Text;
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
 
-use crate::Gateway;
-use crate::models::Deployment;
+use crate::endpoint::Endpoint;
+use crate::models::{Deployment, Served};
+use crate::request::ModelRequest;
 use crate::upstream::trust::Clients;
+use crate::{Worker, chat};
 
-/// One that has not told its models by then is down.
+/// One that has not answered by then is down.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A large file does not set off a thousand calls at once.
-const AT_ONCE: usize = 16;
+/// By which paid looks are found in usage; LiteLLM's word.
+pub const TAG: &str = "litellm-internal-health-check";
 
 /// Looks at all deployments again and again, until it is dropped.
-pub async fn watch(gateway: Arc<Gateway>) {
-    let interval = gateway.config.routing.health.interval;
-    let mut due = tokio::time::interval(interval);
-    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+pub async fn watch(worker: Arc<Worker>) {
+    let gateway = worker.gateway.clone();
+    let rules = &gateway.config.routing.health;
+    let mut due = tokio::time::interval(rules.interval);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let clients = Clients::default();
+    let mut paid_at: Option<Instant> = None;
     loop {
         due.tick().await;
+        // Half a round early is on time.
+        let pay = paid_at.is_none_or(|at| at.elapsed() + rules.interval / 2 >= rules.interval_paid);
+        if pay {
+            paid_at = Some(Instant::now());
+        }
         let models = gateway.models.load_full();
         let mut looks = tokio::task::JoinSet::new();
-        for (_, deployment) in models.deployments() {
-            if looks.len() >= AT_ONCE {
+        for (name, deployment) in models.deployments() {
+            let check = &deployment.entry.hints.check;
+            if check.disabled || (check.paid.is_some() && !pay) {
+                continue;
+            }
+            if looks.len() >= rules.at_once {
                 let _ = looks.join_next().await;
             }
             let trust = &deployment.entry.shape.trust;
-            let client = clients.get(trust, deployment.authorities.as_ref(), |builder| {
-                builder.timeout(PATIENCE)
-            });
-            let client = match client {
+            let client = match clients
+                .get(trust, deployment.authorities.as_ref(), |builder| builder)
+            {
                 Ok(client) => client,
                 Err(error) => {
                     tracing::error!(deployment = %deployment.id, "a deployment cannot be looked at: {error}");
                     continue;
                 }
             };
-            let deployment = deployment.clone();
-            looks.spawn(async move { look(&client, &deployment).await });
+            let (worker, name, deployment) = (worker.clone(), name.clone(), deployment.clone());
+            looks.spawn(async move { look(&worker, &client, &name, deployment).await });
         }
         while looks.join_next().await.is_some() {}
     }
 }
 
-async fn look(client: &reqwest::Client, deployment: &Deployment) {
+async fn look(
+    worker: &Arc<Worker>,
+    client: &reqwest::Client,
+    name: &Text,
+    deployment: Arc<Deployment>,
+) {
+    let check = &deployment.entry.hints.check;
+    let patience = check.timeout.unwrap_or(PATIENCE);
+    let found = match &check.paid {
+        Some(paid) => pay(worker, name, &deployment, paid, patience).await,
+        None => ask(client, &deployment, patience).await,
+    };
+    let Some(up) = found else { return };
+    let before = deployment.state.probe();
+    deployment.state.probed(up, worker.gateway.moment());
+    if !up && before != routing::Probe::Down {
+        tracing::warn!(deployment = %deployment.id, "a deployment does not answer its health check");
+    }
+}
+
+/// The list of models. None: there is nothing to ask.
+async fn ask(
+    client: &reqwest::Client,
+    deployment: &Deployment,
+    patience: Duration,
+) -> Option<bool> {
     let entry = &deployment.entry;
     if !matches!(entry.dialect, Dialect::OpenAi | Dialect::Azure) {
-        return;
+        return None;
     }
     let answer = client
         .get(format!("{}/models", entry.api_base))
         .headers(deployment.headers.clone())
+        .timeout(patience)
         .send()
         .await;
     // A server without such a list says so, and is there.
-    let up = answer.is_ok_and(|answer| {
+    Some(answer.is_ok_and(|answer| {
         let status = answer.status();
         !status.is_server_error() && !matches!(status.as_u16(), 401 | 403)
-    });
-    let before = deployment.state.probe();
-    deployment.state.probed(up);
-    if !up && before != routing::Probe::Down {
-        tracing::warn!(deployment = %deployment.id, "a deployment does not answer its health check");
+    }))
+}
+
+/// A call of its own. None: it could not be made, so nothing is known.
+async fn pay(
+    worker: &Arc<Worker>,
+    name: &Text,
+    deployment: &Arc<Deployment>,
+    paid: &PaidCheck,
+    patience: Duration,
+) -> Option<bool> {
+    let entry = &deployment.entry;
+    let model = paid.model.as_deref().unwrap_or(&entry.upstream_model);
+    // As LiteLLM has it: with the provider's prefix.
+    let model = match model.split_once('/') {
+        Some((provider, rest)) if provider == entry.provider => rest,
+        _ => model,
+    };
+    if model.contains('*') {
+        return None;
     }
+    let body = json!({
+        "model": &**name,
+        "messages": [{ "role": "user", "content": "Hi" }],
+        "max_tokens": paid.max_tokens,
+    });
+    let request = ModelRequest::parse(Endpoint::Chat, body.to_string().into(), None).ok()?;
+    let served = Arc::new(Served::of(deployment.clone(), model, name).ok()?);
+    chat::look(worker, &request, served, patience).await
 }

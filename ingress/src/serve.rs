@@ -180,7 +180,7 @@ async fn serve(
     let syncs = worker.syncs.clone();
     let dispatcher = tokio::spawn(async move { syncs.dispatch().await });
     let prober = (first && worker.gateway.config.routing.health.enabled)
-        .then(|| tokio::spawn(probe::watch(worker.gateway.clone())));
+        .then(|| tokio::spawn(probe::watch(worker.clone())));
     let mut pulse = tokio::time::interval(PULSE);
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();
@@ -208,10 +208,12 @@ async fn serve(
     }
     // Dropping what is left closes its calls.
     connections.shutdown().await;
-    dispatcher.abort();
     if let Some(prober) = prober {
         prober.abort();
+        // What it was in the middle of is closed by then.
+        let _ = prober.await;
     }
+    dispatcher.abort();
 }
 
 async fn connection(

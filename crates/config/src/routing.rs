@@ -39,6 +39,9 @@ pub struct Routing {
     pub fallbacks: Fallbacks,
     pub cooldown: Cooldown,
     pub health: HealthChecks,
+    /// `tollgate.timeouts.hedge_after_s`: where an answer has not begun by then, another deployment is asked
+    /// as well, and the first answer is used. Both are billed. None: never.
+    pub hedge_after: Option<Duration>,
     /// The whole request ends by then, whatever is tried: `router_settings.timeout`,
     /// `litellm_settings.request_timeout`, `tollgate.timeouts.total_s`.
     pub deadline: Duration,
@@ -103,8 +106,9 @@ pub struct Fallbacks {
 /// When a deployment is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cooldown {
-    /// `allowed_fails`: failures within a minute that change nothing. Default 3.
-    pub allowed_fails: u32,
+    /// `allowed_fails`: failures within a minute that change nothing. None: an outlier is left alone, which
+    /// failed several times in a row, or half of this minute's calls.
+    pub allowed_fails: Option<u32>,
     /// `allowed_fails_policy`.
     pub by_kind: BTreeMap<FailureKind, u32>,
     /// `cooldown_time`. Default 5 s.
@@ -113,13 +117,20 @@ pub struct Cooldown {
     pub disabled: bool,
 }
 
-/// The active loop over providers' free endpoints.
+/// The active loop over providers' free endpoints, and over paid ones where a deployment asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthChecks {
     /// `general_settings.background_health_checks`. Default false.
     pub enabled: bool,
     /// `general_settings.health_check_interval`. Default 30 s.
     pub interval: Duration,
+    /// The same between two paid looks. Default 300 s.
+    pub interval_paid: Duration,
+    /// `general_settings.health_check_concurrency`: looks at a time. Default 16.
+    pub at_once: usize,
+    /// `general_settings.health_check_details`: whether `/health` tells more than the model and the error.
+    /// Default true.
+    pub details: bool,
     /// `enable_health_check_routing`: deployments that a check found dead are chosen last.
     pub steer: bool,
 }
@@ -275,7 +286,7 @@ impl Default for Routing {
                 ..Fallbacks::default()
             },
             cooldown: Cooldown {
-                allowed_fails: 3,
+                allowed_fails: None,
                 by_kind: BTreeMap::new(),
                 time: Duration::from_secs(5),
                 disabled: false,
@@ -283,8 +294,12 @@ impl Default for Routing {
             health: HealthChecks {
                 enabled: false,
                 interval: Duration::from_secs(30),
+                interval_paid: Duration::from_secs(300),
+                at_once: 16,
+                details: true,
                 steer: false,
             },
+            hedge_after: None,
             deadline: Duration::from_secs(600),
             deadline_stream: Duration::from_secs(600),
             names: BTreeMap::new(),
@@ -318,6 +333,28 @@ pub struct Hints {
     pub retries: Option<u32>,
     /// `litellm_params.cooldown_time`.
     pub cooldown: Option<Duration>,
+    pub check: Check,
+}
+
+/// How a deployment is looked at, where checks are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Check {
+    /// `model_info.disable_background_health_check`.
+    pub disabled: bool,
+    /// `model_info.health_check_timeout`. Default 10 s.
+    pub timeout: Option<Duration>,
+    /// In place of the provider's free list of models: where `model_info.health_check_max_tokens` or
+    /// `health_check_model` is set.
+    pub paid: Option<PaidCheck>,
+}
+
+/// A call that the operator pays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidCheck {
+    /// `health_check_max_tokens`. Default 1.
+    pub max_tokens: u32,
+    /// `health_check_model`: what a name with `*` is checked by. None: the deployment's own model.
+    pub model: Option<String>,
 }
 
 #[cfg(test)]

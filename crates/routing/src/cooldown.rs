@@ -1,6 +1,7 @@
-//! When a deployment is left alone: after too many failures within a minute, or when its provider says so.
+//! When a deployment is left alone: after too many failures within a minute, as an outlier, or when its
+//! provider says so.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use config::{Cooldown as Rules, FailureKind};
@@ -9,11 +10,16 @@ use crate::{Failure, Moment};
 
 /// The longest that one answer of a provider keeps us away.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Where the file allows no number of failures: so many in a row make an outlier, and so many within a
+/// minute if they are half of its calls. A few among thousands are no reason to lose a deployment.
+const OUTLIER: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Cooldown {
     /// Minute and count in one word.
     fails: AtomicU64,
+    /// Failures since the last answer.
+    row: AtomicU32,
     until: AtomicU64,
 }
 
@@ -24,13 +30,29 @@ impl Cooldown {
         (until > now).then_some(until)
     }
 
-    /// Counts a failure. `alone`: there is no other deployment, so only the provider's own word counts.
+    /// An answer came. Writes only after a failure: answers are many.
+    pub(crate) fn succeeded(&self) {
+        if self.row.load(Relaxed) > 0 {
+            self.row.store(0, Relaxed);
+        }
+    }
+
+    /// Failures of this minute.
+    pub(crate) fn fails(&self, now: Moment) -> u32 {
+        let word = self.fails.load(Relaxed);
+        let same = (word >> 32) as u32 == now.minute();
+        if same { word as u32 } else { 0 }
+    }
+
+    /// Counts a failure; `calls` are those of this minute. `alone`: there is no other deployment, so only
+    /// the provider's own word counts.
     pub(crate) fn failed(
         &self,
         failure: &Failure,
         rules: &Rules,
         own: Option<Duration>,
         alone: bool,
+        calls: u64,
         now: Moment,
     ) {
         if rules.disabled {
@@ -42,9 +64,9 @@ impl Cooldown {
         }
         let allowed = rules.by_kind.get(&failure.kind).copied();
         let allowed = match (failure.kind, allowed) {
-            (_, Some(own)) => own,
+            (_, Some(own)) => Some(own),
             // It says itself that the next call fails as well.
-            (FailureKind::RateLimit | FailureKind::Auth | FailureKind::NotFound, None) => 0,
+            (FailureKind::RateLimit | FailureKind::Auth | FailureKind::NotFound, None) => Some(0),
             // The call's fault, not the deployment's.
             (
                 FailureKind::BadRequest | FailureKind::ContextWindow | FailureKind::ContentPolicy,
@@ -52,7 +74,15 @@ impl Cooldown {
             ) => return,
             _ => rules.allowed_fails,
         };
-        if self.count(now) > allowed && !alone {
+        let (fails, row) = (
+            self.count(now),
+            self.row.fetch_add(1, Relaxed).saturating_add(1),
+        );
+        let too_many = match allowed {
+            Some(allowed) => fails > allowed,
+            None => row >= OUTLIER || (fails >= OUTLIER && u64::from(fails) * 2 >= calls),
+        };
+        if too_many && !alone {
             self.cool(now.plus(own.unwrap_or(rules.time)));
         }
     }

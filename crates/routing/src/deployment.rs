@@ -69,6 +69,17 @@ pub enum Probe {
     Down = 2,
 }
 
+/// How a deployment does: the numbers of `litellm_deployment_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    Healthy = 0,
+    /// Some calls of this minute failed.
+    Partial = 1,
+    /// Left alone, or found down by a check.
+    Down = 2,
+}
+
 /// A deployment and its state. Shared by all serving threads.
 #[derive(Debug, Default)]
 pub struct Deployment {
@@ -83,6 +94,8 @@ pub struct Deployment {
     tokens: AtomicU64,
     calls: AtomicU64,
     probe: AtomicU8,
+    /// When the last check came back, in microseconds; 0 before the first.
+    probed: AtomicU64,
     successes: AtomicU64,
     failures: AtomicU64,
 }
@@ -94,6 +107,9 @@ pub struct Status {
     /// What is left of its cooldown.
     pub cooled_for: Option<Duration>,
     pub probe: Probe,
+    /// How long ago the last check came back.
+    pub checked: Option<Duration>,
+    pub health: Health,
     /// Seconds, decayed.
     pub first_token_s: Option<f32>,
     pub per_token_s: Option<f32>,
@@ -135,6 +151,7 @@ impl Deployment {
     /// A call was answered.
     pub fn succeeded(&self, took: Took, now: Moment) {
         self.successes.fetch_add(1, Relaxed);
+        self.cooldown.succeeded();
         self.first_token.add(took.first.as_secs_f32(), now);
         if took.tokens > 0 {
             // Never below zero: the whole includes the first token.
@@ -161,14 +178,28 @@ impl Deployment {
             // Slow is what it was, even if it would have answered at last.
             self.first_token.add(took.as_secs_f32(), now);
         }
+        let calls = self.calls(now);
         self.cooldown
-            .failed(failure, rules, self.spec.cooldown, alone, now);
+            .failed(failure, rules, self.spec.cooldown, alone, calls, now);
     }
 
     /// An active check came back.
-    pub fn probed(&self, up: bool) {
+    pub fn probed(&self, up: bool, now: Moment) {
         let found = if up { Probe::Up } else { Probe::Down };
         self.probe.store(found as u8, Relaxed);
+        self.probed.store(now.0.max(1), Relaxed);
+    }
+
+    /// How well it does.
+    #[must_use]
+    pub fn health(&self, now: Moment) -> Health {
+        if self.cooled_until(now).is_some() || self.probe() == Probe::Down {
+            Health::Down
+        } else if self.cooldown.fails(now) > 0 {
+            Health::Partial
+        } else {
+            Health::Healthy
+        }
     }
 
     #[must_use]
@@ -216,6 +247,11 @@ impl Deployment {
             in_flight: self.in_flight(),
             cooled_for: self.cooled_until(now).map(|until| until.since(now)),
             probe: self.probe(),
+            checked: match self.probed.load(Relaxed) {
+                0 => None,
+                at => Some(now.since(Moment(at))),
+            },
+            health: self.health(now),
             first_token_s: self.first_token.get(now),
             per_token_s: self.per_token.get(now),
             successes: self.successes.load(Relaxed),

@@ -22,7 +22,7 @@ mod score;
 mod tokens;
 
 pub use attempts::{Attempts, GiveUp, Lookup, Place, Step, Try};
-pub use deployment::{Deployment, Flight, Probe, Spec, Status, Took};
+pub use deployment::{Deployment, Flight, Health, Probe, Spec, Status, Took};
 pub use failure::Failure;
 pub use group::{Ask, Class, Group, Member, NoChoice, Price, Window};
 pub use moment::Moment;

@@ -308,7 +308,7 @@ prop_compose! {
         each in 1..5_u32,
         names_max in 0..6_u32,
         default in prop::collection::vec(0..4_usize, 0..5),
-        allowed in 0..3_u32,
+        allowed in prop::option::of(0..3_u32),
         time in 0..90_u64,
         by_kind in prop::collection::btree_map(kinds(), 0..6_u32, 0..4),
         own in prop::option::of(0..9_u32),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{FailureKind, Routing, Strategy};
 use routing::{
-    Ask, Class, Deployment, Failure, Group, Member, Moment, NoChoice, Rules, Spec, Took,
+    Ask, Class, Deployment, Failure, Group, Health, Member, Moment, NoChoice, Rules, Spec, Took,
 };
 use schemas::{NanoUsd, Text};
 
@@ -314,7 +314,7 @@ fn slow_and_dead_ones_come_last() {
         ..Spec::default()
     };
     let group = group(&rules, vec![slow, Spec::default(), Spec::default()]);
-    group.members()[1].deployment.probed(false);
+    group.members()[1].deployment.probed(false, NOW);
     assert_eq!(shares(&group, &rules, &Ask::default(), 20), [0, 0, 20]);
     cool(&group.members()[2].deployment, &rules);
     assert_eq!(shares(&group, &rules, &Ask::default(), 20), [20, 0, 0]);
@@ -361,7 +361,7 @@ fn several_that_cool_down_say_when_the_first_is_back() {
 
 #[test]
 fn allowed_failures_change_nothing_and_the_next_one_does() {
-    let rules = rules(|r| r.cooldown.allowed_fails = 2);
+    let rules = rules(|r| r.cooldown.allowed_fails = Some(2));
     let deployment = Deployment::new(Spec::default());
     let fail = |kind, now| {
         let failure = Failure::of(kind);
@@ -378,6 +378,38 @@ fn allowed_failures_change_nothing_and_the_next_one_does() {
     }
     assert_eq!(fail(FailureKind::Server, later), None);
     assert!(fail(FailureKind::Server, later).is_some());
+}
+
+/// Without a number in the file: one that answers nothing is found out at once, one that fails half of its
+/// calls soon, and a few failures among many calls never.
+#[test]
+fn outliers_are_left_alone_and_single_failures_forgiven() {
+    let rules = rules(|_| {});
+    let broken = Failure::of(FailureKind::Server);
+    let run = |answers: usize, failures: usize, rounds: usize| {
+        let deployment = Arc::new(Deployment::new(Spec::default()));
+        for _ in 0..rounds {
+            for at in 0..answers + failures {
+                let flight = deployment.begin(NOW);
+                if at < answers {
+                    deployment.succeeded(Took::default(), NOW);
+                } else {
+                    deployment.failed(&broken, Duration::ZERO, &rules.0.cooldown, false, NOW);
+                }
+                drop(flight);
+            }
+        }
+        (
+            deployment.cooled_until(NOW).is_some(),
+            deployment.health(NOW),
+        )
+    };
+    assert_eq!(run(1_000, 0, 1), (false, Health::Healthy));
+    assert_eq!(run(1_000, 4, 1), (true, Health::Down));
+    assert_eq!(run(0, 3, 1), (false, Health::Partial));
+    assert_eq!(run(0, 4, 1), (true, Health::Down));
+    assert_eq!(run(1, 1, 4), (true, Health::Down));
+    assert_eq!(run(9, 1, 100), (false, Health::Partial));
 }
 
 #[test]

@@ -14,12 +14,17 @@ pub(super) fn write(out: &mut String, routing: &Routing) -> Result {
     if cooldown.disabled {
         writeln!(out, "  no cooldowns")?;
     } else {
-        writeln!(
-            out,
-            "  a deployment that fails more than {} times in a minute rests for {} s",
-            cooldown.allowed_fails,
-            cooldown.time.as_secs_f64()
-        )?;
+        let rests = cooldown.time.as_secs_f64();
+        match cooldown.allowed_fails {
+            Some(fails) => writeln!(
+                out,
+                "  a deployment that fails more than {fails} times in a minute rests for {rests} s"
+            )?,
+            None => writeln!(
+                out,
+                "  a deployment that fails several times in a row, or half of a minute's calls, rests for {rests} s"
+            )?,
+        }
     }
     writeln!(
         out,

@@ -199,13 +199,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     on(
         "background_health_checks",
         Kind::Bool,
-        "looks at each provider's list of models, which costs nothing",
+        "looks at each provider's list of models, which costs nothing; a paid call only where model_info.health_check_max_tokens or health_check_model asks for it",
     ),
     later("background_health_check_*", Kind::Any, HEALTH),
     on(
         "health_check_interval",
         Kind::Seconds,
-        "between two looks; default 30",
+        "between two looks; default 30, and 300 between paid ones",
+    ),
+    on(
+        "health_check_concurrency",
+        Kind::Positive,
+        "looks at a time; default 16",
+    ),
+    on(
+        "health_check_details",
+        Kind::Bool,
+        "whether /health tells more than model and error; default true",
     ),
     later("health_check_*", Kind::Any, HEALTH),
     on(
@@ -213,7 +223,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "deployments that a check found down are chosen last",
     ),
-    later("use_shared_health_check", Kind::Bool, HEALTH),
+    later(
+        "use_shared_health_check",
+        Kind::Bool,
+        "each ingress looks by itself: what one can reach another may not",
+    ),
     later("model_list_healthy_only", Kind::Bool, HEALTH),
     later(
         "coordination_redis",

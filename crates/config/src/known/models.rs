@@ -520,8 +520,27 @@ pub(super) const INFO: &[Setting] = &[
     later("allow_fail_open", Kind::Bool, ROUTING),
     later("internal_router_model", Kind::Bool, ROUTING),
     later("member_auto_router", Kind::Bool, ROUTING),
+    on(
+        "health_check_max_tokens",
+        Kind::Positive,
+        "checks are paid calls of so many tokens, billed to the operator",
+    ),
+    on(
+        "health_check_model",
+        Kind::Text,
+        "checks are paid calls of this model, billed to the operator; for names with a *",
+    ),
+    on(
+        "health_check_timeout",
+        Kind::Seconds,
+        "one that has not answered its check by then is down; default 10",
+    ),
     later("health_check_*", Kind::Any, HEALTH),
-    later("disable_background_health_check", Kind::Bool, HEALTH),
+    on(
+        "disable_background_health_check",
+        Kind::Bool,
+        "is not looked at",
+    ),
     later("custom_tokenizer", Kind::Any, "tokenizers are not used yet"),
     later("ptu_*", Kind::Any, "reserved capacity is not priced yet"),
     later(

@@ -131,7 +131,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     on(
         "allowed_fails",
         Kind::Count,
-        "failures within a minute before a cooldown; default 3",
+        "failures within a minute before a cooldown; unset: several in a row, or half of the calls",
     ),
     on(
         "allowed_fails_policy",

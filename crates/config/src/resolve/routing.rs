@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemas::NanoUsd;
 
 use super::{models, pick};
-use crate::routing::{FailureKind, Hints, Routing, Strategy};
+use crate::routing::{Check, FailureKind, Hints, PaidCheck, Routing, Strategy};
 use crate::settings::Config;
 use crate::view::View;
 
@@ -86,6 +86,8 @@ pub(super) fn routing(root: &View<'_>, config: &Config) -> Routing {
     fallbacks(root, config, &mut routing);
     cooldown(root, &mut routing);
     health(root, &mut routing);
+    let timeouts = root.at("tollgate").at("timeouts");
+    routing.hedge_after = timeouts.at("hedge_after_s").seconds();
     routing
 }
 
@@ -335,7 +337,7 @@ fn cooldown(root: &View<'_>, routing: &mut Routing) {
         ],
         View::count_u32,
     ) {
-        rules.allowed_fails = fails;
+        rules.allowed_fails = Some(fails);
     }
     if let Some(time) = first(
         root,
@@ -360,8 +362,12 @@ fn health(root: &View<'_>, routing: &mut Routing) {
     let general = root.at("general_settings");
     flag(&general, "background_health_checks", &mut rules.enabled);
     if let Some(interval) = general.at("health_check_interval").seconds() {
-        rules.interval = interval;
+        (rules.interval, rules.interval_paid) = (interval, interval);
     }
+    if let Some(count) = general.at("health_check_concurrency").count_u32() {
+        rules.at_once = usize::try_from(count.max(1)).unwrap_or(usize::MAX);
+    }
+    flag(&general, "health_check_details", &mut rules.details);
     for section in ["general_settings", "router_settings"] {
         flag(
             &root.at(section),
@@ -418,5 +424,21 @@ pub(super) fn hints(item: &View<'_>) -> Hints {
             .count_u32()
             .or_else(|| params.at("max_retries").count_u32()),
         cooldown: span(&params.at("cooldown_time")),
+        check: check(&info),
+    }
+}
+
+fn check(info: &View<'_>) -> Check {
+    let (tokens, model) = (
+        info.at("health_check_max_tokens").count_u32(),
+        info.at("health_check_model").text(),
+    );
+    Check {
+        disabled: info.at("disable_background_health_check").bool() == Some(true),
+        timeout: info.at("health_check_timeout").seconds(),
+        paid: (tokens.is_some() || model.is_some()).then(|| PaidCheck {
+            max_tokens: tokens.unwrap_or(1).max(1),
+            model,
+        }),
     }
 }

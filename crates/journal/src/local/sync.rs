@@ -1,5 +1,9 @@
-//! Group commit: one thread syncs, everybody waits for it. A waiter costs one entry in a list and,
-//! when the thread sleeps, one wake-up; while a sync runs, those who come gather for the next one.
+//! Group commit: one thread syncs, everybody waits for it. A waiter costs one entry in a list; while a
+//! sync runs, those who come gather for the next one.
+//!
+//! To wake the thread costs a system call and two switches, so nobody does who can wait until it wakes by
+//! itself: after a sync it naps for about as long as the next group may gather, and only where it naps
+//! longer than a waiter may wait, or sleeps for good, is it roused.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::options::Sync;
+use super::options::{Options, Sync};
 use super::place::Place;
 use super::shared::Shared;
 use crate::Error;
@@ -32,8 +36,12 @@ struct Asked {
     stop: bool,
     stopped: bool,
     asleep: bool,
-    /// A group gathers: it can be hurried.
-    gathering: bool,
+    /// When it wakes by itself, if it does.
+    nap: Option<Instant>,
+    /// How many came together last time.
+    group: usize,
+    /// Since when the first of those who wait does.
+    since: Option<Instant>,
     /// Nobody else is expected.
     hurry: bool,
 }
@@ -54,8 +62,9 @@ impl SyncQueue {
     pub fn soon(&self, delay: Duration) {
         let mut asked = self.asked.lock();
         if asked.soon.is_none() {
-            asked.soon = Some(Instant::now() + delay);
-            self.rouse(&asked);
+            let due = Instant::now() + delay;
+            asked.soon = Some(due);
+            self.rouse_by(&asked, due);
         }
     }
 
@@ -64,9 +73,7 @@ impl SyncQueue {
         let mut asked = self.asked.lock();
         if !asked.waiting.is_empty() {
             asked.hurry = true;
-            if asked.gathering {
-                self.wake.notify_one();
-            }
+            self.rouse(&asked);
         }
     }
 
@@ -86,42 +93,47 @@ impl SyncQueue {
         }
     }
 
-    /// Blocks until there is something to do.
-    fn wait(&self) -> Todo {
+    /// Rouses the thread unless it wakes by itself before that.
+    fn rouse_by(&self, asked: &Asked, due: Instant) {
+        if asked.nap.is_none_or(|nap| nap > due) {
+            self.rouse(asked);
+        }
+    }
+
+    /// Blocks until there is something to do; a group has gathered then.
+    fn wait(&self, options: &Options) -> Todo {
         let mut asked = self.asked.lock();
+        let gather = gather(asked.group, options.group_wait);
+        let awake = Instant::now();
+        // The first nap is for the group that is expected, the second for hints of ADMITs.
+        let mut naps = [awake + gather, awake + options.soon].into_iter();
         loop {
-            let due = asked.soon.is_some_and(|at| at <= Instant::now());
-            if asked.stop || asked.tidy || due || !asked.waiting.is_empty() {
+            let now = Instant::now();
+            let due = asked.soon.is_some_and(|at| at <= now);
+            let gathered = asked.since.map(|since| since + gather);
+            let ready = gathered.is_some_and(|at| at <= now || asked.hurry);
+            if asked.stop || asked.tidy || due || ready {
                 let todo = Todo {
-                    waiters: asked.waiting.len(),
-                    sync: due || !asked.waiting.is_empty(),
+                    sync: due || ready,
                     stop: asked.stop,
                 };
                 asked.tidy = false;
                 return todo;
             }
+            asked.nap = gathered
+                .or_else(|| naps.find(|nap| *nap > now))
+                .into_iter()
+                .chain(asked.soon)
+                .min();
             asked.asleep = true;
-            match asked.soon {
+            match asked.nap {
                 Some(at) => {
                     self.wake.wait_until(&mut asked, at);
                 }
                 None => self.wake.wait(&mut asked),
             }
-            asked.asleep = false;
+            (asked.asleep, asked.nap) = (false, None);
         }
-    }
-
-    /// Lets others come along for so long, or until nobody else is expected.
-    fn gather(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut asked = self.asked.lock();
-        asked.gathering = true;
-        while !asked.hurry && !asked.stop {
-            if self.wake.wait_until(&mut asked, until).timed_out() {
-                break;
-            }
-        }
-        asked.gathering = false;
     }
 
     /// A sync begins: what was hinted at so far is covered by it.
@@ -140,6 +152,8 @@ impl SyncQueue {
         out.extend(done.map(|waiting| waiting.waker));
         // They may come again, and then in one group with those who came meanwhile.
         asked.hurry &= out.is_empty();
+        asked.group = out.len().max(asked.waiting.len());
+        asked.since = (!asked.waiting.is_empty()).then(Instant::now);
     }
 
     fn end(&self, out: &mut Vec<Waker>) {
@@ -150,7 +164,6 @@ impl SyncQueue {
 }
 
 struct Todo {
-    waiters: usize,
     sync: bool,
     stop: bool,
 }
@@ -158,9 +171,8 @@ struct Todo {
 /// The sync thread. Ends when asked to, after a last sync.
 pub fn run(shared: &Shared) {
     let mut wakers = Vec::new();
-    let mut group = 0;
     loop {
-        let todo = shared.queue.wait();
+        let todo = shared.queue.wait(&shared.options);
         if todo.stop {
             shared.close();
             shared.queue.end(&mut wakers);
@@ -170,14 +182,9 @@ pub fn run(shared: &Shared) {
             return;
         }
         if todo.sync && shared.options.sync != Sync::Os {
-            let wait = gather(group.max(todo.waiters), shared.options.group_wait);
-            if !wait.is_zero() {
-                shared.queue.gather(wait);
-            }
             shared.queue.begin();
             let failed = shared.sync_to_tail().is_err();
             shared.queue.release(shared.synced(), failed, &mut wakers);
-            group = wakers.len();
             wakers.drain(..).for_each(Waker::wake);
             shared.durable_readers.notify_waiters();
         } else {
@@ -266,7 +273,12 @@ impl Future for Durable {
             self.id = Some(id);
             // Somebody was on the way after all.
             asked.hurry = false;
-            shared.queue.rouse(&asked);
+            if asked.since.is_none() {
+                let now = Instant::now();
+                asked.since = Some(now);
+                let gather = gather(asked.group, shared.options.group_wait);
+                shared.queue.rouse_by(&asked, now + gather);
+            }
         }
         Poll::Pending
     }

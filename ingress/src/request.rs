@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::endpoint::Endpoint;
+use crate::json::KEYS;
 use crate::usage::tokens_of_bytes;
 use crate::{Error, form};
 
@@ -577,7 +578,7 @@ fn ours(metadata: &str) -> (Vec<Text>, Option<&str>, Option<&str>) {
 fn attachments(messages: &[u8]) -> Attachments {
     let count = |needle: &[u8]| memmem::find_iter(messages, needle).count() as u64;
     // Most requests hold none of them: one pass finds that out.
-    if memmem::find(messages, b"\"type\"").is_none() {
+    if KEYS.kind.first(messages).is_none() {
         return Attachments::default();
     }
     Attachments {

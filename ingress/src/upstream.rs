@@ -10,9 +10,11 @@ mod error;
 mod fields;
 mod framing;
 mod pool;
+mod timers;
 pub mod trust;
 mod wire;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub use fields::Fields;
 
 use crate::models::{Deployment, Target};
 use pool::Pool;
+use timers::Timers;
 use trust::Clients;
 
 /// A host and port that connections are kept to.
@@ -95,6 +98,7 @@ fn proxied(host: &str) -> bool {
 pub struct Upstream {
     pool: Arc<Pool>,
     clients: Clients,
+    timers: Timers,
     connect: Duration,
     first_byte: Option<Duration>,
     idle: Duration,
@@ -106,6 +110,7 @@ impl Upstream {
         Self {
             pool: Arc::new(Pool::default()),
             clients: Clients::default(),
+            timers: Timers::default(),
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
             idle: timeouts.idle,
@@ -134,16 +139,16 @@ impl Upstream {
             Some(limit) if now + limit < deadline => (now + limit, Stage::FirstByte),
             _ => (deadline, Stage::Total),
         };
-        let answer = async {
+        let answer = pin!(async {
             match &deployment.peer {
                 Some(peer) if !peer.indirect => self.direct(peer, target, body, now).await,
                 // Rare enough, or encrypted: a box more is not seen, and its room is saved elsewhere.
                 _ => Box::pin(self.through_reqwest(target, deployment, body)).await,
             }
-        };
-        match tokio::time::timeout_at(until, answer).await {
+        });
+        match self.timers.within(until, answer).await {
             Ok(answer) => answer.map(|answer| answer.bounded(deadline, self.idle)),
-            Err(_) => Err(UpstreamError::Timeout {
+            Err(timers::Elapsed) => Err(UpstreamError::Timeout {
                 stage,
                 after: now.elapsed(),
             }),

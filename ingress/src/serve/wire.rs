@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body as _;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -208,14 +208,11 @@ impl Wire {
 
     /// Reads what is there; 0 at the connection's end. Takes no room while there is nothing.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            self.input.reserve(READ);
-            match self.stream.try_read_buf(&mut self.input) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-        }
+        ready!(self.stream.poll_read_ready(cx))?;
+        self.input.reserve(READ);
+        // The future has no state of its own. It takes a short read for the last one, which saves asking
+        // the kernel again while the call goes on.
+        pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
 
     /// Writes an answer to its end.

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: ./tollgate bench [gateway|stream|memory|journal|billing|cache]… [--rounds N] [--quick]";
+const USAGE: &str = "usage: ./tollgate bench [gateway|stream|memory|journal|billing|cache|routing]… [--rounds N] [--quick]";
 
 /// What this process is to be.
 pub enum Arguments {
@@ -33,16 +32,18 @@ pub enum What {
     Journal,
     Billing,
     Cache,
+    Routing,
 }
 
 impl What {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Gateway,
         Self::Stream,
         Self::Memory,
         Self::Journal,
         Self::Billing,
         Self::Cache,
+        Self::Routing,
     ];
 
     fn named(word: &str) -> Result<Self> {
@@ -53,6 +54,7 @@ impl What {
             "journal" => Self::Journal,
             "billing" => Self::Billing,
             "cache" => Self::Cache,
+            "routing" => Self::Routing,
             _ => bail!("unknown word {word:?}\n{USAGE}"),
         })
     }

@@ -10,7 +10,7 @@ use crate::bodies::{self, Model};
 use crate::cores::{Cores, Running};
 use crate::load::Target;
 use crate::mock::Provider;
-use crate::tollgate::{self, Sync};
+use crate::tollgate::{self, Setup, Sync};
 use crate::{forwarder, nginx};
 
 /// One way from the client to the provider.
@@ -66,21 +66,27 @@ pub struct Lineup {
 }
 
 impl Lineup {
-    /// nginx, the forwarder, and Tollgate once per sync mode. To be called on the thread that will
-    /// make the load: the processes end with it.
+    /// nginx, the forwarder, and Tollgate once per sync mode.
     pub fn start(cores: Cores, syncs: &[Sync]) -> Result<Self> {
+        let setups: Vec<_> = syncs.iter().copied().map(Setup::new).collect();
+        let mut lineup = Self::of(cores, &setups)?;
+        let forwarder = forwarder::start(cores, lineup.provider.address)?;
+        lineup.contenders.insert(1, forwarder);
+        Ok(lineup)
+    }
+
+    /// nginx, and Tollgate once per setup. To be called on the thread that will make the load: the
+    /// processes end with it.
+    pub fn of(cores: Cores, setups: &[Setup]) -> Result<Self> {
         let provider = Provider::start()?;
         let address = provider.address;
         let folder = folder()?;
-        let mut contenders = vec![
-            nginx::start(cores, folder.path(), address)?,
-            forwarder::start(cores, address)?,
-        ];
+        let mut contenders = vec![nginx::start(cores, folder.path(), address)?];
         let mut absent = Vec::new();
-        for sync in syncs {
-            match tollgate::start(cores, folder.path(), address, *sync) {
+        for setup in setups {
+            match tollgate::start(cores, folder.path(), address, *setup) {
                 Ok(contender) => contenders.push(contender),
-                Err(error) => absent.push((tollgate::name(*sync), format!("{error:#}"))),
+                Err(error) => absent.push((setup.name(), format!("{error:#}"))),
             }
         }
         let request = bodies::request(address, "sk-direct", Model::Plain);

@@ -19,16 +19,21 @@ use crate::tollgate::Sync;
 
 const CONNECTIONS: usize = 64;
 /// CPU per request, in terms of nginx's.
-const CPU_MOST: f64 = 2.0;
+pub const CPU_MOST: f64 = 2.0;
 
 struct Turn {
-    cpu_us: f64,
-    clickhouse_us: f64,
-    requests_per_s: f64,
+    load: Load,
     added: Latency,
+}
+
+/// Busy connections.
+pub struct Load {
+    pub cpu_us: f64,
+    pub clickhouse_us: f64,
+    pub requests_per_s: f64,
     /// Shares of the time of the load.
-    own_core: f64,
-    others_on_core: f64,
+    pub own_core: f64,
+    pub others_on_core: f64,
 }
 
 pub fn section(plan: &Plan) -> Result<()> {
@@ -58,32 +63,47 @@ fn turn(
     contender: &Contender,
     direct: Latency,
 ) -> Result<Turn> {
-    let target = contender.target(Model::Plain);
-    closed::run(
-        provider,
-        &target,
-        CONNECTIONS,
-        Until::Elapsed(Duration::from_millis(300)),
-    )?;
-    cpu::until_idle(contender.pid());
-    let (before, core) = (cpu::spent(contender.pid()), Busy::of(cores.gateway));
-    let answered = closed::run(provider, &target, CONNECTIONS, Until::Elapsed(lasts(plan)))?;
-    let core_busy = Busy::of(cores.gateway).since(core);
-    let at_end = cpu::spent(contender.pid()).since(before);
-    // What a request leaves to be done later is part of its cost.
-    cpu::until_idle(contender.pid());
-    let spent = cpu::spent(contender.pid()).since(before);
-    let own_core = at_end.gateway / 1e6 / answered.seconds;
-    let through = open::run(provider, &target, lasts(plan))?;
-    let requests = answered.requests as f64;
+    let load = Load::of(plan, cores, provider, contender)?;
+    let through = open::run(provider, &contender.target(Model::Plain), lasts(plan))?;
     Ok(Turn {
-        cpu_us: spent.gateway / requests,
-        clickhouse_us: spent.clickhouse / requests,
-        requests_per_s: requests / answered.seconds,
+        load,
         added: through.added_to(direct),
-        own_core,
-        others_on_core: core_busy - own_core - at_end.clickhouse / 1e6 / answered.seconds,
     })
+}
+
+impl Load {
+    /// Puts a contender under load, once it is warm.
+    pub fn of(
+        plan: &Plan,
+        cores: Cores,
+        provider: &mut Provider,
+        contender: &Contender,
+    ) -> Result<Self> {
+        let target = &contender.target(Model::Plain);
+        closed::run(
+            provider,
+            target,
+            CONNECTIONS,
+            Until::Elapsed(Duration::from_millis(300)),
+        )?;
+        cpu::until_idle(contender.pid());
+        let (before, core) = (cpu::spent(contender.pid()), Busy::of(cores.gateway));
+        let answered = closed::run(provider, target, CONNECTIONS, Until::Elapsed(lasts(plan)))?;
+        let core_busy = Busy::of(cores.gateway).since(core);
+        let at_end = cpu::spent(contender.pid()).since(before);
+        // What a request leaves to be done later is part of its cost.
+        cpu::until_idle(contender.pid());
+        let spent = cpu::spent(contender.pid()).since(before);
+        let own_core = at_end.gateway / 1e6 / answered.seconds;
+        let requests = answered.requests as f64;
+        Ok(Self {
+            cpu_us: spent.gateway / requests,
+            clickhouse_us: spent.clickhouse / requests,
+            requests_per_s: requests / answered.seconds,
+            own_core,
+            others_on_core: core_busy - own_core - at_end.clickhouse / 1e6 / answered.seconds,
+        })
+    }
 }
 
 fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<()> {
@@ -101,17 +121,17 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<(
     );
     let mut gates = Vec::new();
     for (at, contender) in lineup.contenders.iter().enumerate() {
-        let ratio = rounds.ratio(at, |turn| turn.cpu_us);
+        let ratio = rounds.ratio(at, |turn| turn.load.cpu_us);
         table.row([
             contender.name.clone(),
-            number(rounds.of(at, |turn| turn.cpu_us), 1),
+            number(rounds.of(at, |turn| turn.load.cpu_us), 1),
             number(ratio, 2),
-            number(rounds.of(at, |turn| turn.requests_per_s), 0),
-            number(rounds.of(at, |turn| turn.own_core * 100.0), 0),
+            number(rounds.of(at, |turn| turn.load.requests_per_s), 0),
+            number(rounds.of(at, |turn| turn.load.own_core * 100.0), 0),
             number(rounds.of(at, |turn| turn.added.p50), 0),
             number(rounds.of(at, |turn| turn.added.p99), 0),
         ]);
-        let clickhouse = rounds.of(at, |turn| turn.clickhouse_us);
+        let clickhouse = rounds.of(at, |turn| turn.load.clickhouse_us);
         if clickhouse > 0.0 {
             table.note(format!(
                 "{}: and {clickhouse:.1} µs a request in the ClickHouse child",
@@ -128,7 +148,7 @@ fn report(lineup: &Lineup, rounds: &Rounds<Turn>, alone: &[Latency]) -> Result<(
             ));
         }
     }
-    if let Some(warning) = cpu::disturbed(rounds.worst(|turn| turn.others_on_core)) {
+    if let Some(warning) = cpu::disturbed(rounds.worst(|turn| turn.load.others_on_core)) {
         table.note(warning);
     }
     let middle = |figure: fn(&Latency) -> f64| crate::load::median(alone.iter().map(figure));

@@ -24,6 +24,7 @@ mod open;
 mod redis;
 mod report;
 mod rounds;
+mod routing;
 mod stream;
 mod tollgate;
 
@@ -62,6 +63,7 @@ fn measure(plan: &Plan) -> anyhow::Result<()> {
             What::Journal => durable::section(plan)?,
             What::Billing => billing::section(plan)?,
             What::Cache => answers::section(plan)?,
+            What::Routing => routing::section(plan)?,
         }
     }
     Ok(())

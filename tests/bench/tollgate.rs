@@ -31,16 +31,46 @@ impl Sync {
     }
 }
 
-pub fn name(sync: Sync) -> String {
-    format!("tollgate, sync {}", sync.word())
+/// How one of them is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    pub sync: Sync,
+    /// Behind the name of the plain model.
+    pub deployments: usize,
+    /// `router_settings.routing_strategy`.
+    pub strategy: Option<&'static str>,
+}
+
+impl Setup {
+    pub const fn new(sync: Sync) -> Self {
+        Self {
+            sync,
+            deployments: 1,
+            strategy: None,
+        }
+    }
+
+    pub fn name(self) -> String {
+        let Self {
+            deployments,
+            strategy,
+            ..
+        } = self;
+        let of = match deployments {
+            1 => String::new(),
+            more => format!(", {more} deployments"),
+        };
+        let by = strategy.map_or_else(String::new, |strategy| format!(", {strategy}"));
+        format!("tollgate, sync {}{of}{by}", self.sync.word())
+    }
 }
 
 /// The ingress role alone where it runs alone, else everything in one process.
-pub fn start(cores: Cores, folder: &Path, provider: SocketAddr, sync: Sync) -> Result<Contender> {
+pub fn start(cores: Cores, folder: &Path, provider: SocketAddr, setup: Setup) -> Result<Contender> {
     let executable = executable()?;
-    match start_role(&executable, "ingress", cores, folder, provider, sync) {
+    match start_role(&executable, "ingress", cores, folder, provider, setup) {
         Ok(contender) => Ok(contender),
-        Err(alone) => start_role(&executable, "up", cores, folder, provider, sync)
+        Err(alone) => start_role(&executable, "up", cores, folder, provider, setup)
             .map_err(|together| together.context(format!("and as an ingress alone: {alone:#}"))),
     }
 }
@@ -51,12 +81,18 @@ fn start_role(
     cores: Cores,
     folder: &Path,
     provider: SocketAddr,
-    sync: Sync,
+    setup: Setup,
 ) -> Result<Contender> {
-    let folder = folder.join(format!("{role}-{}", sync.word()));
+    let Setup {
+        sync,
+        deployments,
+        strategy,
+    } = setup;
+    let kind = strategy.unwrap_or("plain");
+    let folder = folder.join(format!("{role}-{}-{deployments}-{kind}", sync.word()));
     std::fs::create_dir_all(&folder)?;
     let file = folder.join("tollgate.yaml");
-    std::fs::write(&file, yaml(provider, sync))?;
+    std::fs::write(&file, yaml(provider, setup))?;
     let log = folder.join("log");
     let output = std::fs::File::create(&log)?;
     let address = nginx::free_address()?;
@@ -81,7 +117,7 @@ fn start_role(
         .and_then(|()| key(address))
         .with_context(|| format!("tollgate {role}: {}", last_words(&log)))
         .map(|key| Contender {
-            name: format!("{} ({role})", name(sync)),
+            name: format!("{} ({role})", setup.name()),
             plain: address,
             streams: address,
             key,
@@ -101,10 +137,18 @@ pub fn executable() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn yaml(provider: SocketAddr, sync: Sync) -> String {
+fn yaml(provider: SocketAddr, setup: Setup) -> String {
     let models: String = Model::ALL
         .iter()
-        .map(|model| {
+        .flat_map(|model| {
+            let count = if *model == Model::Plain {
+                setup.deployments
+            } else {
+                1
+            };
+            (0..count).map(move |nth| (model, nth))
+        })
+        .map(|(model, nth)| {
             format!(
                 "  - model_name: {name}
     litellm_params:
@@ -114,6 +158,7 @@ fn yaml(provider: SocketAddr, sync: Sync) -> String {
       input_cost_per_token: 0.00000015
       output_cost_per_token: 0.0000006
     model_info:
+      id: {name}-{nth}
       max_input_tokens: 128000
       max_output_tokens: 16384
 ",
@@ -121,15 +166,18 @@ fn yaml(provider: SocketAddr, sync: Sync) -> String {
             )
         })
         .collect();
+    let router = setup.strategy.map_or_else(String::new, |strategy| {
+        format!("router_settings:\n  routing_strategy: {strategy}\n")
+    });
     format!(
         "model_list:
-{models}general_settings:
+{models}{router}general_settings:
   master_key: {MASTER}
 tollgate:
   journal:
     sync: {}
 ",
-        sync.word()
+        setup.sync.word()
     )
 }
 

@@ -12,8 +12,8 @@ use http::HeaderValue;
 use routing::{Failure, Step, Try};
 use schemas::{NanoUsd, RequestId};
 
-use crate::chat::Exchange;
 use crate::error::ProviderError;
+use crate::exchange::Exchange;
 use crate::models::Served;
 use crate::plan::Event;
 use crate::record::{End, Onward};

@@ -9,7 +9,7 @@ use budgets::{LimitType, Refusal, ScopeKind};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemas::{CacheKind, Compression, Micros, NanoUsd, Text};
 
-use crate::chat::Exchange;
+use crate::exchange::Exchange;
 use crate::models::{Served, Shown};
 use crate::record::{Call, Settled};
 use crate::upstream::Fields;

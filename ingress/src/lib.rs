@@ -1,6 +1,6 @@
 //! The ingress: one call in, one provider call out, one event appended.
 //!
-//! [`chat`] is the life of a call; [`serve`] the threads it runs on; [`record`] what is written about
+//! [`call`] is the life of a call; [`serve`] the threads it runs on; [`record`] what is written about
 //! it. Nothing here asks a database on the way of a request, and nothing is sent to a provider before
 //! its worst case is held and its ADMIT is written.
 
@@ -8,20 +8,23 @@ mod admit;
 pub mod alerts;
 pub mod auth;
 mod beside;
+mod body;
 mod cache_routes;
-mod chat;
+mod call;
 pub mod clock;
 mod demands;
 pub mod directory;
 mod edit;
 mod endpoint;
 pub mod error;
+mod exchange;
 mod failover;
 pub mod follow;
 mod form;
 mod headers;
 mod health;
 mod json;
+mod look;
 pub mod management;
 pub mod metrics;
 mod models;
@@ -36,6 +39,7 @@ mod reply;
 mod request;
 mod router;
 mod semantic_cache;
+mod sent;
 mod serve;
 mod shorten;
 mod spend;

@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::models::{Deployment, Served};
 use crate::request::ModelRequest;
 use crate::upstream::trust::Clients;
-use crate::{Worker, chat};
+use crate::{Worker, look};
 
 /// One that has not answered by then is down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -133,5 +133,5 @@ async fn pay(
     });
     let request = ModelRequest::parse(Endpoint::Chat, body.to_string().into(), None).ok()?;
     let served = Arc::new(Served::of(deployment.clone(), model, name).ok()?);
-    chat::look(worker, &request, served, patience).await
+    look::look(worker, &request, served, patience).await
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use schemas::Text;
 
 use crate::Error;
-use crate::chat::Exchange;
+use crate::exchange::Exchange;
 use crate::failover::Failed;
 use crate::headers::{self, Timing};
 use crate::json::{self, KEYS};

@@ -16,7 +16,7 @@ use tower_service::Service as _;
 use crate::endpoint::Endpoint;
 use crate::reply::Content;
 use crate::{
-    Error, Gateway, Worker, cache_routes, chat, headers, health, management, models, spend,
+    Error, Gateway, Worker, cache_routes, call, headers, health, management, models, spend,
 };
 
 /// Management bodies are small.
@@ -36,7 +36,7 @@ pub async fn answer(
             return Ok(refusal.map(Content::Routed));
         }
         let model = model.map(|model| percent_decode_str(model).decode_utf8_lossy().into());
-        return Ok(chat::receive(&worker, request, endpoint, model)
+        return Ok(call::receive(&worker, request, endpoint, model)
             .await
             .into());
     }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::chat::{self, Sent};
+use crate::call;
 use crate::directory::Principal;
 use crate::edit::Edits;
 use crate::endpoint::Endpoint;
@@ -27,6 +27,7 @@ use crate::models::Group;
 use crate::plan::{COUNTED_HERE, FRAMING, push_text};
 use crate::reply::Content;
 use crate::request::ModelRequest;
+use crate::sent::Sent;
 use crate::{Gateway, Worker, admit};
 
 /// Tokens of a summary: an eighth of the room, within these.
@@ -302,7 +303,7 @@ fn summary<'a>(
     let left = from.timeout.saturating_sub(from.sent.elapsed());
     let sent = from.sent.within(worker, from.caller, parent, left);
     Box::pin(async move {
-        let reply = chat::complete(worker, sent, body).await;
+        let reply = call::complete(worker, sent, body).await;
         let text = match &reply.body {
             Content::Whole(body) if reply.status.is_success() => {
                 let answer: Value = serde_json::from_slice(body).unwrap_or_default();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use config::FailureKind;
 
-use crate::chat::Exchange;
+use crate::exchange::Exchange;
 use crate::headers::{self, Timing};
 use crate::record::End;
 use crate::reply::{Content, Reply};

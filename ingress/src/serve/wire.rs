@@ -25,9 +25,10 @@ use super::Stop;
 use super::date::http_date;
 use super::head::{self, FIELDS_MAX, HEAD_MAX, Judged};
 use crate::Worker;
-use crate::chat::{self, Sent};
+use crate::call;
 use crate::headers::decimal;
 use crate::reply::{Content, Reply};
+use crate::sent::Sent;
 
 /// A client that has not sent the whole of its next request by then is not going to; while a body comes,
 /// from its last bytes on.
@@ -92,7 +93,7 @@ pub async fn serve(
             Err(No::More) => return None,
         };
         let reply = {
-            let mut call = pin!(chat::complete(worker, sent, body));
+            let mut call = pin!(call::complete(worker, sent, body));
             poll_fn(|cx| match call.as_mut().poll(cx) {
                 Poll::Ready(reply) => Poll::Ready(Some(reply)),
                 // Dropping the call ends it.

@@ -8,6 +8,7 @@ pub mod parts;
 pub mod provider;
 pub mod shape;
 pub mod tables;
+pub mod tls;
 pub mod world;
 
 pub use client::{Chat, Streamed};

@@ -361,4 +361,73 @@ mod tests {
             }
         }
     }
+
+    /// `litellm/llms/openai_like/providers.json` of github.com/BerriAI/litellm, read in November 2026: prefix,
+    /// address, variable of the key, and whether `max_completion_tokens` goes out as `max_tokens`.
+    #[rustfmt::skip]
+    const OPENAI_LIKE: &[(&str, &str, &str, bool)] = &[
+        ("publicai", "https://api.publicai.co/v1", "PUBLICAI_API_KEY", true),
+        ("helicone", "https://ai-gateway.helicone.ai", "HELICONE_API_KEY", false),
+        ("veniceai", "https://api.venice.ai/api/v1", "VENICE_AI_API_KEY", false),
+        ("xiaomi_mimo", "https://api.xiaomimimo.com/v1", "XIAOMI_MIMO_API_KEY", true),
+        ("scaleway", "https://api.scaleway.ai/v1", "SCW_SECRET_KEY", false),
+        ("synthetic", "https://api.synthetic.new/openai/v1", "SYNTHETIC_API_KEY", true),
+        ("apertis", "https://api.stima.tech/v1", "STIMA_API_KEY", true),
+        ("nano-gpt", "https://nano-gpt.com/api/v1", "NANOGPT_API_KEY", true),
+        ("poe", "https://api.poe.com/v1", "POE_API_KEY", true),
+        ("chutes", "https://llm.chutes.ai/v1", "CHUTES_API_KEY", true),
+        ("abliteration", "https://api.abliteration.ai/v1", "ABLITERATION_API_KEY", false),
+        ("llamagate", "https://api.llamagate.dev/v1", "LLAMAGATE_API_KEY", true),
+        ("gmi", "https://api.gmi-serving.com/v1", "GMI_API_KEY", false),
+        ("sarvam", "https://api.sarvam.ai/v1", "SARVAM_API_KEY", true),
+        ("assemblyai", "https://llm-gateway.assemblyai.com/v1", "ASSEMBLYAI_API_KEY", false),
+        ("charity_engine", "https://api.charityengine.services/remotejobs/v2/inference", "CHARITY_ENGINE_API_KEY", true),
+        ("aihubmix", "https://aihubmix.com/v1", "AIHUBMIX_API_KEY", false),
+        ("salad_cloud", "https://ai.salad.cloud/v1", "SALAD_CLOUD_API_KEY", false),
+        ("crusoe", "https://managed-inference-api-proxy.crusoecloud.com/v1", "CRUSOE_API_KEY", true),
+    ];
+
+    /// `litellm_core_utils/get_llm_provider_logic.py` and `openai_compatible_endpoints` of `constants.py` there.
+    #[rustfmt::skip]
+    const BY_ENDPOINT: &[(&str, &str, &str)] = &[
+        ("anyscale", "https://api.endpoints.anyscale.com/v1", "ANYSCALE_API_KEY"),
+        ("empower", "https://app.empower.dev/api/v1", "EMPOWER_API_KEY"),
+        ("nvidia_nim", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+        ("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+        ("sambanova", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+        ("meta_llama", "https://api.llama.com/compat/v1", "LLAMA_API_KEY"),
+        ("ai21_chat", "https://api.ai21.com/studio/v1", "AI21_API_KEY"),
+        ("volcengine", "https://ark.cn-beijing.volces.com/api/v3", "VOLCENGINE_API_KEY"),
+        ("codestral", "https://codestral.mistral.ai/v1", "CODESTRAL_API_KEY"),
+        ("together_ai", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+        ("friendliai", "https://api.friendli.ai/serverless/v1", "FRIENDLIAI_API_KEY"),
+        ("galadriel", "https://api.galadriel.com/v1", "GALADRIEL_API_KEY"),
+        ("perplexity", "https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
+        ("deepinfra", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+        ("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+        ("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+        ("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
+        ("nscale", "https://inference.api.nscale.com/v1", "NSCALE_API_KEY"),
+        ("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
+        ("featherless_ai", "https://api.featherless.ai/v1", "FEATHERLESS_AI_API_KEY"),
+        ("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
+        ("moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+    ];
+
+    #[test]
+    fn what_litellm_publishes_of_providers_holds_here() {
+        let same = |prefix: &str, base: &str, key: &str| {
+            let ours = find(prefix).unwrap_or_else(|| panic!("{prefix} is not known"));
+            assert_eq!(ours.base_url, base, "{prefix}");
+            assert!(ours.key_env.contains(&key), "{prefix}: {key}");
+            ours
+        };
+        for (prefix, base, key, renamed) in OPENAI_LIKE {
+            let ours = same(prefix, base, key);
+            assert_eq!(ours.has(Quirk::MaxTokensOnly), *renamed, "{prefix}");
+        }
+        for (prefix, base, key) in BY_ENDPOINT {
+            same(prefix, base, key);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The provider table. Sources: each provider's own documentation of its OpenAI-shaped endpoint, and the
-//! lists of LiteLLM and models.dev where they agree with it; read in November 2026.
+//! lists of LiteLLM and models.dev where they agree with it; read in November 2026. What LiteLLM's published
+//! tables say is held against ours in a test, fact by fact.
 
 use super::{Provider, Quirk};
 use crate::{AuthScheme, Dialect};
@@ -16,7 +17,7 @@ pub const PROVIDERS: &[Provider] = &[
     Provider { aliases: &["anthropic_text"], base_env: &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"], bare_base_path: "/v1", ..hosted("anthropic", "Anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"]) },
     Provider { bare_base_path: "/v1beta/openai", ..hosted("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]) },
     Provider { base_env: &["MISTRAL_API_BASE"], quirks: &[Quirk::NoStreamOptions, Quirk::MaxTokensOnly], ..hosted("mistral", "Mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]) },
-    Provider { quirks: &[Quirk::NoStreamOptions, Quirk::MaxTokensOnly], ..hosted("codestral", "Mistral Codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"]) },
+    Provider { base_env: &["CODESTRAL_API_BASE"], quirks: &[Quirk::NoStreamOptions, Quirk::MaxTokensOnly], ..hosted("codestral", "Mistral Codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"]) },
     Provider { base_env: &["DEEPSEEK_API_BASE"], ..hosted("deepseek", "DeepSeek", "https://api.deepseek.com", &["DEEPSEEK_API_KEY"]) },
     Provider { aliases: &["cohere_chat"], base_env: &["COHERE_API_BASE"], bare_base_path: "/compatibility/v1", ..hosted("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"]) },
     Provider { base_env: &["XAI_API_BASE"], ..hosted("xai", "xAI", "https://api.x.ai/v1", &["XAI_API_KEY"]) },
@@ -26,7 +27,7 @@ pub const PROVIDERS: &[Provider] = &[
     hosted("moonshot_cn", "Moonshot (China)", "https://api.moonshot.cn/v1", &["MOONSHOT_CN_API_KEY"]),
     Provider { base_env: &["DASHSCOPE_API_BASE"], ..hosted("dashscope", "Alibaba Model Studio", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"]) },
     hosted("dashscope_cn", "Alibaba Model Studio (China)", "https://dashscope.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_CN_API_KEY"]),
-    Provider { aliases: &["ark", "doubao"], ..hosted("volcengine", "Volcano Engine Ark", "https://ark.cn-beijing.volces.com/api/v3", &["VOLCENGINE_API_KEY", "ARK_API_KEY"]) },
+    Provider { aliases: &["ark", "doubao"], base_env: &["VOLCENGINE_API_BASE"], ..hosted("volcengine", "Volcano Engine Ark", "https://ark.cn-beijing.volces.com/api/v3", &["VOLCENGINE_API_KEY", "ARK_API_KEY"]) },
     hosted("byteplus", "BytePlus ModelArk", "https://ark.ap-southeast.bytepluses.com/api/v3", &["BYTEPLUS_API_KEY"]),
     Provider { base_env: &["MINIMAX_API_BASE"], ..hosted("minimax", "MiniMax", "https://api.minimax.io/v1", &["MINIMAX_API_KEY"]) },
     hosted("hunyuan", "Tencent Hunyuan", "https://api.hunyuan.cloud.tencent.com/v1", &["HUNYUAN_API_KEY"]),
@@ -52,7 +53,7 @@ pub const PROVIDERS: &[Provider] = &[
     hosted("v0", "Vercel v0", "https://api.v0.dev/v1", &["V0_API_KEY"]),
     // Hosts of open models.
     Provider { base_env: &["GROQ_API_BASE"], ..hosted("groq", "Groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]) },
-    Provider { aliases: &["together"], base_env: &["TOGETHER_AI_API_BASE"], ..hosted("together_ai", "Together AI", "https://api.together.xyz/v1", &["TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"]) },
+    Provider { aliases: &["together"], base_env: &["TOGETHER_AI_API_BASE"], ..hosted("together_ai", "Together AI", "https://api.together.xyz/v1", &["TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHER_AI_TOKEN"]) },
     Provider { aliases: &["fireworks"], base_env: &["FIREWORKS_API_BASE"], ..hosted("fireworks_ai", "Fireworks AI", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_AI_API_KEY", "FIREWORKS_API_KEY"]) },
     Provider { base_env: &["CEREBRAS_API_BASE"], ..hosted("cerebras", "Cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"]) },
     Provider { base_env: &["NVIDIA_NIM_API_BASE"], ..hosted("nvidia_nim", "NVIDIA NIM", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"]) },
@@ -62,7 +63,7 @@ pub const PROVIDERS: &[Provider] = &[
     Provider { base_env: &["NOVITA_API_BASE"], ..hosted("novita", "Novita AI", "https://api.novita.ai/v3/openai", &["NOVITA_API_KEY"]) },
     Provider { base_env: &["HYPERBOLIC_API_BASE"], ..hosted("hyperbolic", "Hyperbolic", "https://api.hyperbolic.xyz/v1", &["HYPERBOLIC_API_KEY"]) },
     Provider { base_env: &["NEBIUS_API_BASE"], ..hosted("nebius", "Nebius Token Factory", "https://api.tokenfactory.nebius.com/v1", &["NEBIUS_API_KEY"]) },
-    hosted("github", "GitHub Models", "https://models.github.ai/inference", &["GITHUB_API_KEY"]),
+    Provider { base_env: &["GITHUB_API_BASE"], ..hosted("github", "GitHub Models", "https://models.github.ai/inference", &["GITHUB_API_KEY"]) },
     hosted("cloudflare", "Cloudflare Workers AI", "https://api.cloudflare.com/client/v4/accounts/{CLOUDFLARE_ACCOUNT_ID}/ai/v1", &["CLOUDFLARE_API_KEY", "CLOUDFLARE_API_TOKEN"]),
     Provider { base_env: &["DATABRICKS_API_BASE"], bare_base_path: "/serving-endpoints", ..hosted("databricks", "Databricks", "", &["DATABRICKS_API_KEY", "DATABRICKS_TOKEN"]) },
     hosted("snowflake", "Snowflake Cortex", "https://{SNOWFLAKE_ACCOUNT_ID}.snowflakecomputing.com/api/v2/cortex/v1", &["SNOWFLAKE_JWT", "SNOWFLAKE_PAT"]),
@@ -98,14 +99,16 @@ pub const PROVIDERS: &[Provider] = &[
     hosted("salad_cloud", "Salad Cloud", "https://ai.salad.cloud/v1", &["SALAD_CLOUD_API_KEY"]),
     hosted("akashchat", "Akash Chat", "https://chatapi.akash.network/api/v1", &["AKASHCHAT_API_KEY"]),
     hosted("infermatic", "Infermatic", "https://api.totalgpt.ai/v1", &["INFERMATIC_API_KEY"]),
-    hosted("publicai", "PublicAI", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"]),
+    Provider { base_env: &["PUBLICAI_API_BASE"], quirks: &[Quirk::MaxTokensOnly], ..hosted("publicai", "PublicAI", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"]) },
     Provider { aliases: &["venice"], ..hosted("veniceai", "Venice", "https://api.venice.ai/api/v1", &["VENICE_AI_API_KEY", "VENICE_API_KEY"]) },
     Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("synthetic", "Synthetic", "https://api.synthetic.new/openai/v1", &["SYNTHETIC_API_KEY"]) },
     hosted("abliteration", "Abliteration", "https://api.abliteration.ai/v1", &["ABLITERATION_API_KEY"]),
-    hosted("llamagate", "LlamaGate", "https://api.llamagate.dev/v1", &["LLAMAGATE_API_KEY"]),
+    Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("llamagate", "LlamaGate", "https://api.llamagate.dev/v1", &["LLAMAGATE_API_KEY"]) },
     hosted("ollama_cloud", "Ollama Cloud", "https://ollama.com/v1", &["OLLAMA_API_KEY"]),
-    hosted("empower", "Empower", "https://app.empower.dev/api/v1", &["EMPOWER_API_KEY"]),
-    hosted("galadriel", "Galadriel", "https://api.galadriel.com/v1", &["GALADRIEL_API_KEY"]),
+    Provider { base_env: &["EMPOWER_API_BASE"], ..hosted("empower", "Empower", "https://app.empower.dev/api/v1", &["EMPOWER_API_KEY"]) },
+    Provider { base_env: &["GALADRIEL_API_BASE"], ..hosted("galadriel", "Galadriel", "https://api.galadriel.com/v1", &["GALADRIEL_API_KEY"]) },
+    hosted("assemblyai", "AssemblyAI LLM Gateway", "https://llm-gateway.assemblyai.com/v1", &["ASSEMBLYAI_API_KEY"]),
+    Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("charity_engine", "Charity Engine", "https://api.charityengine.services/remotejobs/v2/inference", &["CHARITY_ENGINE_API_KEY"]) },
     Provider { quirks: &[Quirk::NoChat], ..hosted("voyage", "Voyage AI", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY"]) },
     Provider { aliases: &["jina"], quirks: &[Quirk::NoChat], ..hosted("jina_ai", "Jina AI", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY"]) },
     // Gateways to many providers.
@@ -117,9 +120,9 @@ pub const PROVIDERS: &[Provider] = &[
     hosted("aiml", "AI/ML API", "https://api.aimlapi.com/v1", &["AIML_API_KEY"]),
     hosted("cometapi", "CometAPI", "https://api.cometapi.com/v1", &["COMETAPI_KEY", "COMETAPI_API_KEY"]),
     Provider { base_env: &["AIHUBMIX_API_BASE"], ..hosted("aihubmix", "AIHubMix", "https://aihubmix.com/v1", &["AIHUBMIX_API_KEY"]) },
-    hosted("apertis", "Apertis", "https://api.stima.tech/v1", &["STIMA_API_KEY"]),
-    hosted("nano-gpt", "NanoGPT", "https://nano-gpt.com/api/v1", &["NANOGPT_API_KEY"]),
-    hosted("poe", "Poe", "https://api.poe.com/v1", &["POE_API_KEY"]),
+    Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("apertis", "Apertis", "https://api.stima.tech/v1", &["STIMA_API_KEY"]) },
+    Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("nano-gpt", "NanoGPT", "https://nano-gpt.com/api/v1", &["NANOGPT_API_KEY"]) },
+    Provider { quirks: &[Quirk::MaxTokensOnly], ..hosted("poe", "Poe", "https://api.poe.com/v1", &["POE_API_KEY"]) },
     hosted("zenmux", "ZenMux", "https://zenmux.ai/api/v1", &["ZENMUX_API_KEY"]),
     hosted("opencode", "OpenCode Zen", "https://opencode.ai/zen/v1", &["OPENCODE_API_KEY"]),
     hosted("cortecs", "Cortecs", "https://api.cortecs.ai/v1", &["CORTECS_API_KEY"]),

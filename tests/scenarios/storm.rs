@@ -186,7 +186,7 @@ async fn rage(world: &World) -> Ends {
 }
 
 async fn call(http: &reqwest::Client, url: &str, number: usize, ends: &mut Ends) {
-    let streamed = number % 2 == 0;
+    let streamed = number.is_multiple_of(2);
     let name = if number % 4 < 2 {
         "sheltered"
     } else {

@@ -160,7 +160,7 @@ async fn serve(mut stream: TcpStream, way: Way, books: Arc<Books>) {
         *books.calls.lock().unwrap().entry(call).or_default() += 1;
         let number = books.requests.fetch_add(1, SeqCst);
         // Every other call: a provider that is down for good is soon left alone.
-        let fails = way != Way::Steady && number % 2 == 0;
+        let fails = way != Way::Steady && number.is_multiple_of(2);
         if !fails {
             let sent = stream.write_all(&answer(streamed)).await;
             if sent.is_err() {

@@ -282,7 +282,10 @@ impl Asked {
         let longest = known(limits.max_output_tokens, price.and_then(Price::max_output));
         let bytes = request.body.len() as u64;
         // A token of text has at least one byte, and JSON's framing outweighs every template's.
+        // What the deployment's own parameters put beside it counts as well.
+        let added = served.params.as_ref().map_or(0, |rules| rules.added_bytes);
         let input = bytes
+            .saturating_add(added)
             .saturating_add(request.attachments.images.saturating_mul(IMAGE_TOKENS_MAX))
             .saturating_add(request.attachments.files.saturating_mul(FILE_TOKENS_MAX));
         Self {

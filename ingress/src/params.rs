@@ -31,6 +31,8 @@ pub struct Rules {
     /// From the name that requests may have to the one that the provider takes.
     rename: Option<(&'static str, &'static str)>,
     pub takes_stream_options: bool,
+    /// What defaults and `extra_body` put into a request at most.
+    pub added_bytes: u64,
 }
 
 impl Rules {
@@ -61,6 +63,12 @@ impl Rules {
             },
             takes_stream_options: !has(Quirk::NoStreamOptions),
             lacks,
+            added_bytes: params
+                .defaults
+                .iter()
+                .chain(&params.extra_body)
+                .map(|(name, value)| (name.len() + value.len()) as u64)
+                .sum(),
         };
         let idle = rules.defaults.is_empty()
             && rules.extra_body.is_empty()

@@ -4,6 +4,7 @@ mod endpoints;
 mod failover;
 mod headers;
 mod limits;
+mod operator;
 mod params;
 mod plain;
 mod provider;

@@ -39,7 +39,7 @@ const ROWS: &[Row] = &[
     row(&["deepseek"], &["deepseek-reasoner"], &[], SAMPLING),
     row(&["deepseek"], &[], &[], &["n", "seed", "logit_bias", "parallel_tool_calls", "modalities", "prediction", "service_tier"]),
     // <https://console.groq.com/docs/openai>
-    row(&["groq"], &[], &[], &["logprobs", "logit_bias", "top_logprobs", "n", "presence_penalty", "frequency_penalty"]),
+    row(&["groq"], &[], &[], &["logprobs", "logit_bias", "top_logprobs", "n"]),
     // <https://inference-docs.cerebras.ai/resources/openai>
     row(&["cerebras"], &[], &[], &["frequency_penalty", "presence_penalty", "logit_bias"]),
     // <https://docs.mistral.ai/api>: further members are refused.

@@ -19,6 +19,7 @@ const OURS: &[&str] = &[
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
+    "prediction",
 ];
 
 /// `litellm_settings` that hold for every deployment that says nothing itself.
@@ -61,7 +62,7 @@ pub(super) fn params(item: &View<'_>, everywhere: Everywhere) -> Params {
 
 fn also_drop(list: &View<'_>) -> Vec<String> {
     let kept =
-        |name: &str| OURS.contains(&name) && !matches!(name, "n" | "best_of" | "stream_options");
+        |name: &str| OURS.contains(&name) && !matches!(name, "n" | "best_of" | "stream_options" | "prediction");
     list.items()
         .iter()
         .filter_map(|view| {

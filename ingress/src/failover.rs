@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use budgets::Reserve;
+use budgets::{Refusal, Reserve};
 use config::FailureKind;
 use http::HeaderValue;
 use routing::{Failure, Step, Try};
-use schemas::{NanoUsd, RequestId};
+use schemas::{Micros, NanoUsd, RequestId};
 
 use crate::error::ProviderError;
 use crate::exchange::Exchange;
@@ -89,8 +89,9 @@ impl Exchange {
     /// Takes room in the chosen deployment's own limits, or turns to one that has room.
     ///
     /// # Errors
-    /// None has: the call is closed.
+    /// None has: the call is closed, and the client is told of the limit that ends first.
     pub async fn make_room(&mut self, request: &ModelRequest) -> Result<(), Error> {
+        let mut first = None;
         while self.room.is_none()
             && let Some(scope) = self.served.deployment.limits.clone()
         {
@@ -117,13 +118,19 @@ impl Exchange {
                     }));
                     return Ok(());
                 }
-                Err(refusal) => Error::from(refusal),
+                Err(refusal) => refusal,
+            };
+            let sooner = |first: &Refusal| ends(&refusal) < ends(first);
+            let told = match first.take() {
+                Some(first) if !sooner(&first) => first,
+                _ => refusal,
             };
             match self.plan.step(&gateway, &Event::Full) {
                 Step::GiveUp(_) => {
-                    return Err(self.end(refusal, Reading::default()).await);
+                    return Err(self.end(told.into(), Reading::default()).await);
                 }
                 Step::Try(next) => {
+                    first = Some(told);
                     if let Err(error) = self.turn_to(&next, request, None).await {
                         return Err(self.end(error, Reading::default()).await);
                     }
@@ -147,7 +154,13 @@ impl Exchange {
             reading,
             failure,
         } = *failed;
-        (self.going, self.room) = (None, None);
+        self.going = None;
+        if let Some(mut room) = self.room.take()
+            && reading.meters.0.is_empty()
+        {
+            // Nothing was produced, so nothing of its tokens a minute is gone.
+            room.tokens = 0;
+        }
         let Some(failure) = failure else {
             return Err(error);
         };
@@ -220,6 +233,15 @@ impl Exchange {
         self.cap = again.cap;
         self.served = served;
         Ok(())
+    }
+}
+
+/// When it is worth another try.
+const fn ends(refusal: &Refusal) -> Micros {
+    match refusal {
+        Refusal::Budget { resets_at, .. } | Refusal::Rate { resets_at, .. } => *resets_at,
+        Refusal::Stale { now } => *now,
+        Refusal::Unavailable { .. } => Micros(i64::MAX),
     }
 }
 

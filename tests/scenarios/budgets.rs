@@ -13,6 +13,7 @@ tests::in_both_shapes!(
     caps_are_the_clients_own_or_told,
     a_team_and_everyone_share_one_budget,
     rate_limits_hold_and_say_which,
+    limits_of_a_deployment_hold_for_all_ingresses_together,
     an_unpriced_model_is_visible_and_never_outruns_a_budget,
 );
 
@@ -298,6 +299,64 @@ async fn rate_limits_hold_and_say_which(shape: Shape) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while chat.send().await.status != 200 {
         assert!(Instant::now() < deadline, "the slot leaks");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Two deployments of one name with three slots together, whichever ingress a call comes through.
+async fn limits_of_a_deployment_hold_for_all_ingresses_together(shape: Shape) {
+    const SLOTS: usize = 3;
+    let provider = Provider::start().await;
+    let models: String = [("narrow-one", 1), ("narrow-two", 2)]
+        .iter()
+        .map(|(model, slots)| {
+            format!(
+                "  - model_name: narrow\n    litellm_params:\n      model: openai/{model}\n      \
+                 api_base: {}\n      api_key: sk-narrow\n      max_parallel_requests: {slots}\n",
+                provider.base_url()
+            )
+        })
+        .collect();
+    let world = World::with(shape, "").models(&models).start().await;
+    for model in ["narrow-one", "narrow-two"] {
+        provider.script(
+            model,
+            Script {
+                stall_after: Some(1),
+                ..Script::default()
+            },
+        );
+    }
+    let mut open = tokio::task::JoinSet::new();
+    for _ in 0..4 * SLOTS {
+        let chat = world
+            .chat("hi")
+            .with("model", "narrow")
+            .with("stream", true);
+        open.spawn(async move { chat.send().await });
+    }
+    // Those that found a slot never end.
+    for _ in 0..3 * SLOTS {
+        let refused = open.join_next().await.unwrap().unwrap();
+        assert_eq!(refused.status, 429, "{}", refused.text);
+        assert!(
+            refused
+                .message()
+                .contains("Limit type: max_parallel_requests"),
+            "{}",
+            refused.text
+        );
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    assert_eq!(provider.books().requests, SLOTS as u64);
+    open.shutdown().await;
+    for model in ["narrow-one", "narrow-two"] {
+        provider.script(model, Script::default());
+    }
+    let chat = world.chat("hi").with("model", "narrow");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while chat.send().await.status != 200 {
+        assert!(Instant::now() < deadline, "the slots leak");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -567,3 +567,105 @@ async fn what_a_proxy_tells_of_itself_has_litellms_shape() {
         assert_eq!(nobody.status(), 401, "{path}");
     }
 }
+
+/// Two deployments of `one`, each with limits of its own.
+async fn narrow(change: impl Fn(&mut ModelEntry)) -> (World, Provider) {
+    let other = Provider::start().await;
+    let base = other.base();
+    let world = World::with(|config| {
+        config.models.push(second(&base, "one"));
+        for model in &mut config.models {
+            if &*model.model_name == "one" {
+                change(model);
+            }
+        }
+        config.routing.retries.count = Some(0);
+    })
+    .await;
+    (world, other)
+}
+
+fn served_by(told: &Told) -> String {
+    told.header("x-litellm-model-id").to_owned()
+}
+
+#[tokio::test]
+async fn a_full_deployment_leaves_the_call_to_another_and_the_last_one_says_which_limit() {
+    let (world, other) = narrow(|model| model.limits.rpm = Some(1)).await;
+    for provider in [&world.provider, &other] {
+        for _ in 0..4 {
+            provider.script(plain("up-1"));
+        }
+    }
+    let mut served = Vec::new();
+    let refused = loop {
+        let told = world.chat(MASTER, json!({})).await;
+        if told.status != 200 {
+            break told;
+        }
+        served.push(served_by(&told));
+        // The minute turns at most once.
+        assert!(served.len() <= 4, "a limit of 1 is passed: {served:?}");
+    };
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(
+        refused
+            .message()
+            .contains("Limit type: requests. Current limit: 1"),
+        "{}",
+        refused.text
+    );
+    let wait: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{wait}");
+    served.sort_unstable();
+    served.dedup();
+    assert_eq!(served, ["id-of-one", "one-at-the-second"]);
+}
+
+#[tokio::test]
+async fn slots_and_tokens_of_a_deployment_come_back() {
+    let (world, other) = narrow(|model| {
+        model.limits.max_parallel_requests = Some(1);
+        model.limits.tpm = Some(100_000);
+    })
+    .await;
+    for provider in [&world.provider, &other] {
+        provider.script(vec![Step::Send(STREAM_HEAD.into()), Step::Stall]);
+    }
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let sent = reqwest::Client::new()
+            .post(world.url("/v1/chat/completions"))
+            .bearer_auth(MASTER)
+            .json(&crate::world::request(json!({ "stream": true })))
+            .send();
+        open.push(tokio::spawn(sent));
+    }
+    while world.provider.bodies().len() + other.bodies().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = world.chat(MASTER, json!({})).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(
+        refused.message().contains("max_parallel_requests"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    for call in open {
+        call.abort();
+    }
+    // What failed without an answer gives back its tokens as well.
+    for provider in [&world.provider, &other] {
+        for _ in 0..3 {
+            provider.script(broken());
+        }
+    }
+    let mut failed = 0;
+    while failed < 3 {
+        let told = world.chat(MASTER, json!({ "max_tokens": 60_000 })).await;
+        assert!(!told.text.contains("Limit type: tokens"), "{}", told.text);
+        failed += usize::from(told.status == 500);
+        tokio::task::yield_now().await;
+    }
+}

@@ -6,6 +6,7 @@ mod crash;
 mod flush;
 mod over_tls;
 mod processes;
+mod random;
 mod refused;
 mod suite;
 mod world;

@@ -153,10 +153,17 @@ pub async fn spend(budgets: &Redis, scope: &Scope) -> Spend {
     budgets.spend(&[window]).await.expect("spend")[0]
 }
 
+struct Logged {
+    hold: RequestId,
+    cost: NanoUsd,
+    last: bool,
+    windows: Vec<BudgetRef>,
+}
+
 /// A log of one partition, as a billing process reads it: what is settled can be settled again.
 #[derive(Default)]
 pub struct Log {
-    events: parking_lot::Mutex<Vec<(RequestId, NanoUsd, Vec<BudgetRef>)>>,
+    events: parking_lot::Mutex<Vec<Logged>>,
 }
 
 pub const SOURCE: SourceId = SourceId(u64::MAX - 1);
@@ -165,15 +172,41 @@ pub const PARTITION: Partition = Partition(3);
 impl Log {
     /// Appends the last event of a call.
     pub fn append(&self, hold: RequestId, cost: NanoUsd, scopes: &[Scope]) -> Identity {
+        self.append_attempt(hold, cost, true, scopes)
+    }
+
+    /// Appends the event of one attempt, the last or not.
+    pub fn append_attempt(
+        &self,
+        hold: RequestId,
+        cost: NanoUsd,
+        last: bool,
+        scopes: &[Scope],
+    ) -> Identity {
         let mut events = self.events.lock();
-        events.push((hold, cost, scopes.iter().map(window_of).collect()));
+        events.push(Logged {
+            hold,
+            cost,
+            last,
+            windows: scopes.iter().map(window_of).collect(),
+        });
         identity(events.len() as u64)
     }
 
     /// What the calls in it cost together.
     pub fn sum(&self) -> NanoUsd {
         let events = self.events.lock();
-        NanoUsd(events.iter().map(|(_, cost, _)| cost.0).sum())
+        NanoUsd(events.iter().map(|event| event.cost.0).sum())
+    }
+
+    /// What they cost on one budget.
+    pub fn sum_of(&self, budget: &str) -> NanoUsd {
+        let events = self.events.lock();
+        let on_it = events.iter().filter(|event| {
+            let mut windows = event.windows.iter();
+            windows.any(|window| *window.budget == *budget)
+        });
+        NanoUsd(on_it.map(|event| event.cost.0).sum())
     }
 
     pub fn len(&self) -> u64 {
@@ -192,13 +225,14 @@ impl Log {
             }],
             ..Settlement::default()
         };
-        for (hold, cost, windows) in &events[from as usize..to as usize] {
+        for event in &events[from as usize..to as usize] {
+            let cost = &event.cost;
             batch.holds.push(HoldSettled {
-                hold: *hold,
+                hold: event.hold,
                 amount: *cost,
-                last: true,
+                last: event.last,
             });
-            for budget in windows {
+            for budget in &event.windows {
                 let known = batch
                     .deltas
                     .iter_mut()

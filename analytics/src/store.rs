@@ -115,27 +115,29 @@ impl Store {
         if batch.marks.is_empty() {
             return Ok(());
         }
-        let mut marks = Rows::default();
+        let mut marks = Vec::with_capacity(batch.marks.len() * 18);
         for ((source, partition), pseq) in &batch.marks {
-            marks.bytes.extend_from_slice(&source.0.to_le_bytes());
-            marks.bytes.extend_from_slice(&partition.0.to_le_bytes());
-            marks.bytes.extend_from_slice(&pseq.0.to_le_bytes());
+            marks.extend_from_slice(&source.0.to_le_bytes());
+            marks.extend_from_slice(&partition.0.to_le_bytes());
+            marks.extend_from_slice(&pseq.0.to_le_bytes());
         }
         let columns = &[("source_id", ""), ("kpart", ""), ("pseq", "")];
-        self.insert_rows("lane_marks", columns, &marks).await
+        self.insert_rows("lane_marks", columns, &Rows::small(marks))
+            .await
     }
 
     async fn insert_offsets(&self, batch: &Batch) -> Result<(), Error> {
         if batch.next.is_empty() {
             return Ok(());
         }
-        let mut offsets = Rows::default();
+        let mut offsets = Vec::with_capacity(batch.next.len() * 10);
         for (partition, next) in &batch.next {
-            offsets.bytes.extend_from_slice(&partition.0.to_le_bytes());
-            offsets.bytes.extend_from_slice(&next.0.to_le_bytes());
+            offsets.extend_from_slice(&partition.0.to_le_bytes());
+            offsets.extend_from_slice(&next.0.to_le_bytes());
         }
         let columns = &[("kpart", ""), ("next", "")];
-        self.insert_rows("lane_offsets", columns, &offsets).await
+        self.insert_rows("lane_offsets", columns, &Rows::small(offsets))
+            .await
     }
 
     async fn insert_rows(
@@ -160,7 +162,9 @@ impl Store {
             .with_setting("input_format_parallel_parsing", "0")
             .with_setting("max_insert_block_size", "10000000")
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
-        insert.send(Bytes::copy_from_slice(&rows.bytes)).await?;
+        for piece in rows.pieces() {
+            insert.send(piece).await?;
+        }
         insert.end().await?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use journal::{EventLog, Record, Start};
+use journal::{EventLog, Lag, Record, Start};
 use schemas::codec::Blob;
 use schemas::events::DeadLetter;
 use schemas::{Event, Identity, Micros, Partition, Pseq, SourceId, Text, Topic};
@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 const PARTITION: Partition = Partition(0);
 /// Records read at once.
 const READ: usize = 1_000;
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 40;
 
 /// The dead-letter log of both lanes.
 pub struct DeadLetters {
@@ -78,25 +80,44 @@ impl DeadLetters {
     }
 
     async fn read(&self) -> Result<HashSet<(Text, Identity)>, journal::Error> {
-        let mut reader = self.log.reader("", &[Topic::Dlq], Start::Beginning).await?;
-        let mut known = HashSet::new();
-        loop {
-            let records = reader.next(READ, Duration::ZERO).await?;
-            if records.is_empty() {
-                return Ok(known);
-            }
-            // A letter that cannot be read is no reason to lose another: it is then written again.
-            let letters = records
-                .iter()
-                .filter_map(|record| DeadLetter::from_body(&record.body).ok());
-            known.extend(letters.filter_map(|letter| {
-                let identity = Identity {
-                    source_id: SourceId(letter.of_source),
-                    partition: Partition(u16::try_from(letter.of_partition).ok()?),
-                    pseq: Pseq(letter.of_pseq),
-                };
-                Some((letter.lane, identity))
-            }));
+        let letters = all(&*self.log).await?;
+        let known = letters.into_iter().filter_map(|letter| {
+            let identity = Identity {
+                source_id: SourceId(letter.of_source),
+                partition: Partition(u16::try_from(letter.of_partition).ok()?),
+                pseq: Pseq(letter.of_pseq),
+            };
+            Some((letter.lane, identity))
+        });
+        Ok(known.collect())
+    }
+}
+
+/// Every letter of a log, in the order of its partitions. One that cannot be read is left out: that is no
+/// reason to lose another.
+///
+/// # Errors
+/// The log cannot be read to its end.
+pub async fn all(log: &dyn EventLog) -> Result<Vec<DeadLetter>, journal::Error> {
+    let mut reader = log.reader("", &[Topic::Dlq], Start::Beginning).await?;
+    let mut letters = Vec::new();
+    let mut looks = 0;
+    loop {
+        let records = reader.next(READ, LOOK).await?;
+        let readable = records
+            .iter()
+            .filter_map(|record| DeadLetter::from_body(&record.body).ok());
+        letters.extend(readable);
+        looks = if records.is_empty() { looks + 1 } else { 0 };
+        // A local log may end in records that are not durable yet; brokers may need a moment to answer.
+        let local = matches!(reader.lag(), Lag::Bytes(_)) && looks > 0;
+        if local || matches!(reader.lag(), Lag::Bytes(0) | Lag::Records(0)) {
+            return Ok(letters);
+        }
+        if looks >= LOOKS {
+            return Err(journal::Error::Broker(
+                "the dead letters give nothing more before their end".to_owned(),
+            ));
         }
     }
 }

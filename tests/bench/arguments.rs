@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: ./tollgate bench [gateway|stream|memory|journal|billing|cache|routing]… [--rounds N] [--quick]";
+const USAGE: &str = "usage: ./tollgate bench [gateway|stream|memory|journal|billing|start|cache|routing]… [--rounds N] [--quick]";
 
 /// What this process is to be.
 pub enum Arguments {
@@ -31,17 +31,19 @@ pub enum What {
     Memory,
     Journal,
     Billing,
+    Start,
     Cache,
     Routing,
 }
 
 impl What {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Gateway,
         Self::Stream,
         Self::Memory,
         Self::Journal,
         Self::Billing,
+        Self::Start,
         Self::Cache,
         Self::Routing,
     ];
@@ -53,6 +55,7 @@ impl What {
             "memory" => Self::Memory,
             "journal" => Self::Journal,
             "billing" => Self::Billing,
+            "start" => Self::Start,
             "cache" => Self::Cache,
             "routing" => Self::Routing,
             _ => bail!("unknown word {word:?}\n{USAGE}"),

@@ -2,7 +2,8 @@
 //! a whole from a broker; how soon its effect is seen; and how fast budgets reserve.
 
 mod lanes;
-mod servers;
+pub mod servers;
+mod visible;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ fn on_servers(plan: &Plan) -> Result<()> {
     runtime.block_on(async {
         let servers = servers::Servers::start().await?;
         let (table, gates) = lanes::table(&servers, plan, &bodies, &catalog).await?;
+        table.print(&[], &gates)?;
+        let (table, gates) = visible::table(&servers, plan, &bodies, &catalog).await?;
         table.print(&[], &gates)
     })
 }

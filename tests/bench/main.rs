@@ -25,6 +25,7 @@ mod redis;
 mod report;
 mod rounds;
 mod routing;
+mod start;
 mod stream;
 mod tollgate;
 
@@ -62,6 +63,7 @@ fn measure(plan: &Plan) -> anyhow::Result<()> {
             What::Memory => memory::section(plan)?,
             What::Journal => durable::section(plan)?,
             What::Billing => billing::section(plan)?,
+            What::Start => start::section(plan)?,
             What::Cache => answers::section(plan)?,
             What::Routing => routing::section(plan)?,
         }

@@ -233,7 +233,7 @@ async fn every_column_comes_back_as_it_went() {
     assert_eq!(logs.len(), 2);
     let row = &logs[0];
     assert_eq!(row.request_id, usage.request_id.to_string());
-    assert_eq!(Some(row.call_id.as_str()), usage.call_id.as_deref());
+    assert_eq!(Some(row.call_id.as_str()), usage.call_id);
     assert_eq!(
         (row.end_user.as_str(), &row.tags[..]),
         ("\0", &["\u{fc}".to_owned(), "b".to_owned()][..])

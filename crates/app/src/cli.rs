@@ -33,6 +33,8 @@ pub enum Command {
     /// Whether nothing is lost, nothing counted twice, and every sum the same everywhere. Ends with an
     /// error when one event or one nano-dollar is off.
     Audit(AuditFlags),
+    /// Events that could not be processed, with the reasons.
+    Dlq(DlqFlags),
     /// The price catalog.
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -104,6 +106,19 @@ pub struct AuditFlags {
     /// How long the lanes get to bring what was there when the audit began, seconds.
     #[arg(long, default_value_t = 30)]
     pub wait: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct DlqFlags {
+    /// The configuration of the gateway: it tells where Kafka is.
+    #[arg(long, short)]
+    pub config: Option<PathBuf>,
+    /// The data directory of the gateway. Default: as of the configuration.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// One JSON object a line, with the event's bytes.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Sql(flags) => commands::sql::run(&flags),
         Command::Spend(flags) => commands::spend::run(&flags),
         Command::Audit(flags) => commands::audit::run(&flags),
+        Command::Dlq(flags) => commands::dlq::run(&flags),
         Command::Prices(command) => commands::prices::run(&command),
         Command::Topics(command) => commands::topics::run(&command),
         Command::Config(command) => commands::config::run(&command),

@@ -42,7 +42,7 @@ impl Beside for Lanes {
         let status = self.watch.status();
         let lanes = [("budget", &status.budget), ("store", &status.store)];
         type Of = fn(&LaneStatus) -> f64;
-        let families: [(&str, &str, &str, Of); 10] = [
+        let families: [(&str, &str, &str, Of); 11] = [
             (
                 "tollgate_lane_events_total",
                 "counter",
@@ -108,6 +108,12 @@ impl Beside for Lanes {
                 "counter",
                 "Times that the sink stood elsewhere than the lane thought.",
                 |lane| lane.fenced as f64,
+            ),
+            (
+                "tollgate_lane_reassigned_total",
+                "counter",
+                "Times that the partitions of the lane's group were dealt anew.",
+                |lane| lane.reassigned as f64,
             ),
         ];
         for (name, kind, help, of) in families {
@@ -245,6 +251,33 @@ impl Beside for Relayed {
             ));
         }
     }
+}
+
+/// What readers of the broker met that is no event.
+pub struct Strays(pub kafka::Log);
+
+impl Beside for Strays {
+    fn metrics(&self, out: &mut String) {
+        let stats = self.0.stats();
+        one(
+            out,
+            "tollgate_kafka_strays_total",
+            "counter",
+            "Messages that name no event, put into the dead letters.",
+            stats.strays,
+        );
+        one(
+            out,
+            "tollgate_kafka_strays_skipped_total",
+            "counter",
+            "Messages that name no event, passed by readers that keep nothing.",
+            stats.strays_skipped,
+        );
+    }
+
+    fn missing(&self, _: &mut Vec<String>) {}
+
+    fn degraded(&self, _: &mut Vec<String>) {}
 }
 
 /// A follower without which this process cannot work.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use ingress::Beside;
 
 use crate::cli::RoleFlags;
 use crate::ground::Ground;
@@ -67,20 +68,20 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
                 store: Some(store),
             },
         );
-        let told = observe::serve(
-            settings.listen,
-            vec![
-                Arc::new(observe::Lanes {
-                    watch: billing.watch(),
-                    alone: true,
-                }),
-                Arc::new(observe::Followed {
-                    name: "catalog",
-                    watch: prices.watch(),
-                }),
-            ],
-        )
-        .await?;
+        let mut parts: Vec<Arc<dyn Beside>> = vec![
+            Arc::new(observe::Lanes {
+                watch: billing.watch(),
+                alone: true,
+            }),
+            Arc::new(observe::Followed {
+                name: "catalog",
+                watch: prices.watch(),
+            }),
+        ];
+        if let Some(broker) = log.broker() {
+            parts.push(Arc::new(observe::Strays(broker.clone())));
+        }
+        let told = observe::serve(settings.listen, parts).await?;
         asked_to_stop().await?;
         told.begin_drain();
         let drained = billing.drain(config.drain.deadline).await;

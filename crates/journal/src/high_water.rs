@@ -4,6 +4,7 @@
 //! never skip). Pure: no IO, no clock.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use schemas::{Identity, Partition, Pseq, SourceId, Topic};
 
@@ -24,7 +25,32 @@ pub enum Verdict {
 /// The highest applied sequence number per (topic, source, partition).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HighWater {
-    marks: HashMap<(Topic, SourceId, Partition), Pseq>,
+    marks: HashMap<(Topic, SourceId, Partition), Pseq, BuildHasherDefault<Mixed>>,
+}
+
+/// Hashes our own numbers, of which nobody chooses many; looked up for every record.
+#[derive(Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(26) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        // The table takes its bits from both ends.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 impl HighWater {

@@ -105,11 +105,22 @@ impl Servers {
 
     /// Budget state that knows of nothing, and admits.
     pub async fn budgets(&self) -> Result<Arc<dyn Budgets>> {
+        Ok(Arc::new(self.state(&self.fresh()).await?))
+    }
+
+    /// The same state for two clients.
+    pub async fn budgets_twice(&self) -> Result<(Arc<dyn Budgets>, Arc<dyn Budgets>)> {
+        let name = self.fresh();
+        let (one, other) = (self.state(&name).await?, self.state(&name).await?);
+        Ok((Arc::new(one), Arc::new(other)))
+    }
+
+    async fn state(&self, name: &str) -> Result<budgets::Redis> {
         let settings = budgets::redis::Settings {
             pause: Duration::ZERO,
-            ..budgets::redis::Settings::new(self.redis.url(), self.fresh())
+            ..budgets::redis::Settings::new(self.redis.url(), name)
         };
-        Ok(Arc::new(budgets::Redis::start(settings).await?))
+        Ok(budgets::Redis::start(settings).await?)
     }
 
     /// Empty usage tables.
@@ -121,6 +132,39 @@ impl Servers {
         let store = store.with_database(&database);
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// The file of a gateway on these servers.
+    pub fn config(&self, topics: &kafka::Settings, master: &str) -> String {
+        let prefix = &topics.topic_prefix;
+        format!(
+            "model_list:
+  - model_name: nobody
+    litellm_params:
+      model: openai/nobody
+      api_base: http://127.0.0.1:9/v1
+      api_key: sk-upstream
+general_settings:
+  master_key: {master}
+tollgate:
+  kafka:
+    bootstrap_servers: {}
+    topic_prefix: {prefix}
+    partitions: {}
+  redis:
+    url: {}
+    prefix: {prefix}
+  clickhouse:
+    url: {}
+    user: tollgate
+    password: {}
+",
+            self.kafka.bootstrap(),
+            topics.partitions,
+            self.redis.url(),
+            self.engine_url,
+            self.engine_password,
+        )
     }
 
     pub fn used(&self) -> Others {

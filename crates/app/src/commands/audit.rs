@@ -41,9 +41,9 @@ pub fn run(flags: &AuditFlags) -> Result<()> {
 }
 
 /// Logs with the audit topic, and logs of dead letters.
-type Logs = (Vec<Arc<dyn EventLog>>, Vec<Arc<dyn EventLog>>);
+pub(super) type Logs = (Vec<Arc<dyn EventLog>>, Vec<Arc<dyn EventLog>>);
 
-fn logs(settings: &Settings) -> Result<Logs> {
+pub(super) fn logs(settings: &Settings) -> Result<Logs> {
     if let Some(kafka) = &settings.config.kafka {
         let broker = kafka::Log::new(log::broker(kafka)).context("tollgate.kafka")?;
         let broker: Arc<dyn EventLog> = Arc::new(broker);

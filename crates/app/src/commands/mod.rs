@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod dlq;
 pub mod prices;
 pub mod spend;
 pub mod sql;

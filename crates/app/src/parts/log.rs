@@ -170,6 +170,11 @@ impl Log {
         }
     }
 
+    /// The broker, where there is one.
+    pub const fn broker(&self) -> Option<&kafka::Log> {
+        self.broker.as_ref()
+    }
+
     /// Whether it can be out of reach while this process is well.
     pub const fn is_elsewhere(&self) -> bool {
         self.broker.is_some()

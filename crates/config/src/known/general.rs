@@ -9,7 +9,7 @@ use crate::kind::{Kind, Setting};
 const SECRETS: &str = "secret managers do not take effect yet; give os.environ/NAME";
 const RESET: &str = "a budget's window is a function of time: nothing resets it";
 const ROUTES: &str = "restricting routes does not take effect yet";
-const RETENTION: &str = "the life of usage rows is ClickHouse's TTL, 400 days";
+const RETENTION: &str = "usage rows stay: give ClickHouse's table usage_rows a TTL";
 const FORWARD: &str = "headers of clients do not travel to providers yet";
 
 pub(super) const SETTINGS: &[Setting] = &[

@@ -43,6 +43,12 @@ impl Desk<'_> {
     pub fn take(&mut self, message: &BorrowedMessage<'_>, place: Place) -> Taken {
         let bytes = message.payload().unwrap_or_default();
         let framed = framing::decode(bytes);
+        let told = || {
+            let headers = message.headers()?;
+            let ours = headers.iter().find(|header| header.key == framing::HEADER);
+            let identity = framing::identity_of(ours?.value?)?;
+            (i32::from(identity.partition.0) == place.1).then_some(identity)
+        };
         if let Some(framed) = &framed
             && i32::from(framed.identity.partition.0) == place.1
         {
@@ -59,20 +65,18 @@ impl Desk<'_> {
                     let body = self.chunk.split().freeze();
                     self.record(framed.identity, body, place)
                 }
-                // Nobody knows this schema: its bytes as they are, which no decoder takes.
-                Ok(None) => self.record(framed.identity, Bytes::copy_from_slice(bytes), place),
+                // Nobody knows this schema: its bytes as they are, which no decoder takes. What they seem to
+                // begin with may be chance; a header is not.
+                Ok(None) => {
+                    let identity = told().unwrap_or(framed.identity);
+                    self.record(identity, Bytes::copy_from_slice(bytes), place)
+                }
                 Err(error) => Taken::Later(error.to_string()),
             };
         }
-        let told = message.headers().and_then(|headers| {
-            let ours = headers.iter().find(|header| header.key == framing::HEADER);
-            framing::identity_of(ours?.value?)
-        });
-        match told {
-            Some(identity) if i32::from(identity.partition.0) == place.1 => {
-                self.record(identity, Bytes::copy_from_slice(bytes), place)
-            }
-            _ => self.stray(bytes, place, framed.is_some()),
+        match told() {
+            Some(identity) => self.record(identity, Bytes::copy_from_slice(bytes), place),
+            None => self.stray(bytes, place, framed.is_some()),
         }
     }
 

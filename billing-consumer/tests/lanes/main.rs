@@ -8,6 +8,7 @@ mod engine;
 mod gaps;
 mod kill;
 mod model;
+mod model_split;
 mod processes;
 mod store;
 mod world;

@@ -47,10 +47,10 @@ impl Parts {
         })
     }
 
-    /// A word that no other world on these parts has.
+    /// A word that no other world on these parts has, nor begins with.
     pub fn next_prefix(&self) -> String {
         let number = self.worlds.fetch_add(1, Ordering::Relaxed);
-        format!("world-{number}")
+        format!("world-{number:04}")
     }
 
     /// Deletes everything of one world from Redis.

@@ -481,6 +481,10 @@ impl World {
 
     /// Starts everything again over the same data, after it was killed or stopped.
     pub async fn restart(&mut self) {
+        // Who fills the tables ends where they are not to be had.
+        if let Some(engine) = &mut self.engine {
+            engine.ready().await;
+        }
         self.processes().for_each(Gateway::again);
         self.ready().await;
     }

@@ -19,6 +19,7 @@ use crate::call::{InFlight, said};
 use crate::endpoint::Endpoint;
 use crate::failover::{Failed, Room};
 use crate::headers::{self, Lines, Timing};
+use crate::hedge::Aside;
 use crate::models::{Served, Shown, Target};
 use crate::plan::Plan;
 use crate::providers::{demo, openai};
@@ -84,6 +85,8 @@ pub struct Exchange {
     pub going: Option<Flight>,
     /// Taken in the deployment's own limits.
     pub room: Option<Box<Room>>,
+    /// Another attempt, on its way at the same time.
+    pub aside: Option<Box<Aside>>,
     pub _flight: InFlight,
 }
 
@@ -116,6 +119,7 @@ impl Exchange {
             fallbacks: 0,
             going: None,
             room: None,
+            aside: None,
             _flight: flight,
         }
     }
@@ -166,16 +170,17 @@ impl Exchange {
             let failure = Failure::of(FailureKind::BadRequest);
             return Err(Failed::new(error, failure, Reading::default()));
         }
-        let mut answer = match self.dispatch(request, target).await {
-            Ok(answer) => answer,
-            Err(source) => {
-                let reading = if source.may_cost() {
-                    self.call.estimate(0)
-                } else {
-                    Reading::default()
-                };
-                return Err(Failed::upstream(self, source, reading));
+        let slow = self.plan.attempts().rules().0.hedge_after;
+        let mocked = request.mock.is_some() || served.deployment.entry.mock.is_some();
+        let mut answer = match (slow, target) {
+            // Rare: its room is not taken from calls that need none of it.
+            (Some(after), Some(target)) if !mocked => {
+                Box::pin(self.hedged(request, target.into_owned(), after)).await?
             }
+            (_, target) => match self.dispatch(request, target).await {
+                Ok(answer) => answer,
+                Err(source) => return Err(self.lost(source, false)),
+            },
         };
         if let Some(took) = answer.connected {
             self.call.stages().connect_us = Some(whole_micros(took));
@@ -195,12 +200,18 @@ impl Exchange {
         match answer.peek(until).await.map(openai::first_error) {
             Ok(None) => Ok(Attempted::Stream(answer)),
             Ok(Some(error)) => Err(Failed::provider(error)),
-            // It had begun to answer, so it charges.
-            Err(source) => {
-                let reading = self.call.estimate(0);
-                Err(Failed::upstream(self, source, reading))
-            }
+            Err(source) => Err(self.lost(source, true)),
         }
+    }
+
+    /// No answer came, or it broke off after it had `begun`: then the provider charges.
+    pub fn lost(&self, source: UpstreamError, begun: bool) -> Box<Failed> {
+        let reading = if begun || source.may_cost() {
+            self.call.estimate(0)
+        } else {
+            Reading::default()
+        };
+        Failed::upstream(self, source, reading)
     }
 
     async fn dispatch(
@@ -209,6 +220,30 @@ impl Exchange {
         target: Option<Cow<'_, Target>>,
     ) -> Result<Answer, UpstreamError> {
         let body = openai::body(request, &self.served, self.cap);
+        let deadline = self.go_out(request);
+        let deployment = &self.served.deployment;
+        if let Some(text) = request.mock.as_ref().or(deployment.entry.mock.as_ref()) {
+            return Ok(demo::mocked(&body, text, deadline.into()));
+        }
+        match target {
+            None => Ok(demo::answer(&body, deadline.into())),
+            Some(target) => {
+                self.worker
+                    .upstream
+                    .call(
+                        &target,
+                        deployment,
+                        body,
+                        self.dispatched.into(),
+                        deadline.into(),
+                    )
+                    .await
+            }
+        }
+    }
+
+    /// The request goes out now. Answers when its answer must be whole.
+    pub fn go_out(&mut self, request: &ModelRequest) -> Instant {
         let deployment = &self.served.deployment;
         let gateway = &self.worker.gateway;
         deployment.metrics.requests.fetch_add(1, Relaxed);
@@ -235,24 +270,7 @@ impl Exchange {
             model = %self.served.upstream_model,
             "a call goes out"
         );
-        if let Some(text) = request.mock.as_ref().or(deployment.entry.mock.as_ref()) {
-            return Ok(demo::mocked(&body, text, deadline.into()));
-        }
-        match target {
-            None => Ok(demo::answer(&body, deadline.into())),
-            Some(target) => {
-                self.worker
-                    .upstream
-                    .call(
-                        &target,
-                        deployment,
-                        body,
-                        self.dispatched.into(),
-                        deadline.into(),
-                    )
-                    .await
-            }
-        }
+        deadline
     }
 
     /// Closes the call and waits until that is durable.

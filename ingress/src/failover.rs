@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use budgets::{Refusal, Reserve};
+use budgets::{Refusal, Reserve, Scope};
 use config::FailureKind;
 use http::HeaderValue;
 use routing::{Failure, Step, Try};
@@ -96,26 +96,9 @@ impl Exchange {
             && let Some(scope) = self.served.deployment.limits.clone()
         {
             let gateway = self.call.gateway().clone();
-            let now = gateway.budgets.clock(clock::now());
-            let hold = admit::fresh_id(now);
-            let tokens = self.call.expected_tokens();
-            let lasts = self.deadline.saturating_duration_since(self.dispatched);
-            let reserve = Reserve {
-                hold,
-                amount: NanoUsd::ZERO,
-                least: NanoUsd::ZERO,
-                tokens,
-                scopes: &[scope],
-                now,
-                expires: now.plus_secs(60 + i64::try_from(lasts.as_secs()).unwrap_or(3_600)),
-            };
-            let refusal = match gateway.budgets.reserve(&reserve).await {
-                Ok(_) => {
-                    self.room = Some(Box::new(Room {
-                        gateway,
-                        hold,
-                        tokens,
-                    }));
+            let refusal = match self.take_room(scope).await {
+                Ok(room) => {
+                    self.room = Some(room);
                     return Ok(());
                 }
                 Err(refusal) => refusal,
@@ -138,6 +121,33 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    /// Room in a deployment's own limits.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn take_room(&self, scope: Scope) -> Result<Box<Room>, Refusal> {
+        let gateway = self.call.gateway().clone();
+        let now = gateway.budgets.clock(clock::now());
+        let hold = admit::fresh_id(now);
+        let tokens = self.call.expected_tokens();
+        let lasts = self.deadline.saturating_duration_since(self.dispatched);
+        let reserve = Reserve {
+            hold,
+            amount: NanoUsd::ZERO,
+            least: NanoUsd::ZERO,
+            tokens,
+            scopes: &[scope],
+            now,
+            expires: now.plus_secs(60 + i64::try_from(lasts.as_secs()).unwrap_or(3_600)),
+        };
+        gateway.budgets.reserve(&reserve).await?;
+        Ok(Box::new(Room {
+            gateway,
+            hold,
+            tokens,
+        }))
     }
 
     /// Another attempt, or the end of the call.

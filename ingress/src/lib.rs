@@ -23,6 +23,7 @@ pub mod follow;
 mod form;
 mod headers;
 mod health;
+mod hedge;
 mod json;
 mod look;
 pub mod management;

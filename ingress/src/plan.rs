@@ -84,6 +84,8 @@ pub enum Event<'a> {
     Failed(&'a Failure, Duration),
     /// The chosen deployment is at a limit of its own.
     Full,
+    /// The answer has not begun yet: another attempt beside it.
+    Slow,
 }
 
 impl Plan {
@@ -182,6 +184,9 @@ impl Plan {
                 attempts.failed(failure, *took, &ask, now, random, &lookup)
             }
             Event::Full => attempts.full(&ask, now, random, &lookup),
+            Event::Slow => attempts
+                .hedge(&ask, now, random)
+                .map_or(Step::GiveUp(GiveUp::Failed), Step::Try),
         }
     }
 
@@ -218,6 +223,10 @@ impl Plan {
     #[must_use]
     pub fn began(&self, now: Instant) -> Instant {
         self.began.unwrap_or(now)
+    }
+
+    pub const fn attempts_mut(&mut self) -> &mut Attempts<Arc<Served>> {
+        &mut self.attempts
     }
 
     #[must_use]

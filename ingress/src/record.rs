@@ -3,6 +3,7 @@
 //!
 //! A crash between the two leaves an ADMIT that [`crate::recovery`] closes at the next start.
 
+mod aside;
 mod open;
 
 use std::sync::Arc;
@@ -52,6 +53,17 @@ impl End {
             reading,
             hit: None,
             at: None,
+        }
+    }
+
+    /// Nobody waited for the answer.
+    #[must_use]
+    pub fn cancelled(reading: Reading) -> Self {
+        Self {
+            outcome: Outcome::Cancelled,
+            // The status that nginx made known for a client that went away.
+            status: 499,
+            ..Self::ok(reading, None, None)
         }
     }
 
@@ -116,6 +128,8 @@ pub struct Call {
     /// What led to it, and how long it was waited for.
     why: &'static str,
     waited: Duration,
+    /// Another attempt, on its way at the same time.
+    aside: Option<Box<aside::Aside>>,
     pub scopes: Vec<Scope>,
     pub granted: Granted,
 }
@@ -204,6 +218,7 @@ impl Call {
             failed: None,
             why: "first",
             waited: Duration::ZERO,
+            aside: None,
             scopes,
             granted,
             usage: Box::new(Usage {
@@ -582,6 +597,7 @@ pub struct Settled {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.drop_aside();
         let reading = match self.state {
             State::Closed => return,
             // Nothing was sent, so nothing was used.
@@ -591,13 +607,7 @@ impl Drop for Call {
                 .take()
                 .unwrap_or_else(|| self.estimate(self.output_estimate)),
         };
-        let end = End {
-            outcome: Outcome::Cancelled,
-            // The status that nginx made known for a client that went away.
-            status: 499,
-            ..End::ok(reading, None, None)
-        };
-        match self.close(end) {
+        match self.close(End::cancelled(reading)) {
             Ok(closed) => {
                 // Nobody waits for this record, and the lanes read only what is durable.
                 self.gateway.journal.sync_soon(closed.position);

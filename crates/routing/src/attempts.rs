@@ -31,6 +31,8 @@ pub struct Attempts<T> {
     place: Place,
     group: Arc<Group<T>>,
     at: usize,
+    /// Another attempt at the same name, on its way at the same time.
+    aside: Option<usize>,
     made: u32,
     made_here: u32,
     /// Which list is followed, and its next name.
@@ -99,6 +101,7 @@ impl<T> Attempts<T> {
             group: asked.clone(),
             asked,
             at: 0,
+            aside: None,
             made: 0,
             made_here: 0,
             list: None,
@@ -203,6 +206,62 @@ impl<T> Attempts<T> {
         if let Some(deployment) = self.deployment() {
             let alone = self.group.is_alone();
             deployment.failed(failure, took, &self.rules.0.cooldown, alone, now);
+        }
+    }
+
+    /// The present attempt is slow: another one at the same name goes out beside it, where the budget has one
+    /// more and a deployment is left. It is the one aside until [`Attempts::swap`].
+    pub fn hedge(&mut self, ask: &Ask<'_, T>, now: Moment, random: u64) -> Option<Try<T>> {
+        if self.aside.is_some() || self.made >= self.budget() || now >= self.deadline {
+            return None;
+        }
+        let mut known = self.tried.clone();
+        known.push(self.deployment()?.clone());
+        let group = self.group.clone();
+        let at = group.choose(ask, &self.rules, &known, now, random).ok()?;
+        self.made += 1;
+        self.made_here += 1;
+        self.aside = Some(at);
+        Some(Try {
+            group,
+            at,
+            place: self.place,
+            after: Duration::ZERO,
+            number: self.made,
+        })
+    }
+
+    /// The attempt aside was not sent after all.
+    pub fn unhedge(&mut self) {
+        if self.aside.take().is_some() {
+            self.made -= 1;
+            self.made_here -= 1;
+        }
+    }
+
+    /// The attempt aside is the present one, and the other way round.
+    pub fn swap(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            std::mem::swap(aside, &mut self.at);
+        }
+    }
+
+    /// The attempt aside is over after `took`: it failed, or was given up for the other one's answer.
+    pub fn aside_over(&mut self, failure: Option<&Failure>, took: Duration, now: Moment) {
+        let Some(at) = self.aside.take() else { return };
+        let Some(member) = self.group.members().get(at) else {
+            return;
+        };
+        let deployment = member.deployment.clone();
+        match failure {
+            None => deployment.outrun(took, now),
+            Some(failure) => {
+                let alone = self.group.is_alone();
+                deployment.failed(failure, took, &self.rules.0.cooldown, alone, now);
+            }
+        }
+        if !is_among(&self.tried, &deployment) {
+            self.tried.push(deployment);
         }
     }
 

@@ -183,6 +183,11 @@ impl Deployment {
             .failed(failure, rules, self.spec.cooldown, alone, calls, now);
     }
 
+    /// A call was given up after `took`, since another deployment had answered meanwhile.
+    pub fn outrun(&self, took: Duration, now: Moment) {
+        self.first_token.add(took.as_secs_f32(), now);
+    }
+
     /// An active check came back.
     pub fn probed(&self, up: bool, now: Moment) {
         let found = if up { Probe::Up } else { Probe::Down };

@@ -250,6 +250,30 @@ fn a_wrong_key_is_not_tried_again() {
     assert_eq!(asked, ["m/0", "m/1", "m/2"]);
 }
 
+/// A slow attempt is joined by one at another deployment, out of the same budget, and what ends first decides.
+#[test]
+fn a_slow_attempt_is_joined_by_another() {
+    let mut world = World::new(routing(|r| r.retries.count = Some(2)), &[("a", 3)]);
+    let mut plan = world.plan("a", 60);
+    let Step::Try(first) = world.step(&mut plan, None) else {
+        panic!("nothing was chosen")
+    };
+    let second = plan.hedge(&Ask::default(), NOW, 7).unwrap();
+    assert_eq!(second.number, 2);
+    assert_ne!(second.at, first.at);
+    assert!(plan.hedge(&Ask::default(), NOW, 7).is_none());
+    // The first one fails; the second one, the present one from now on, does so as well.
+    plan.swap();
+    plan.aside_over(Some(&Failure::of(FailureKind::Server)), Duration::ZERO, NOW);
+    let Step::Try(third) = world.step(&mut plan, Some(Failure::of(FailureKind::Server))) else {
+        panic!("the budget has a third attempt")
+    };
+    assert_eq!(third.number, 3);
+    assert!(![first.at, second.at].contains(&third.at));
+    // The budget is used up.
+    assert!(plan.hedge(&Ask::default(), NOW, 7).is_none());
+}
+
 #[test]
 fn a_full_deployment_costs_no_attempt() {
     let mut world = World::new(routing(|r| r.retries.count = Some(0)), &[("m", 3)]);

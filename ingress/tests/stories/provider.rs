@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// One step of an answer.
@@ -15,6 +16,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Never goes on.
     Stall,
+    /// Goes on when it is told to.
+    Wait(Arc<Notify>),
     /// Closes the connection, wherever the answer stands.
     Cut,
 }
@@ -192,6 +195,10 @@ async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>) {
             let sent = match step {
                 Step::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
                 Step::Cut => return,
+                Step::Wait(word) => {
+                    word.notified().await;
+                    true
+                }
                 Step::Stall => !closed(&mut stream, Duration::from_secs(60)).await,
             };
             if !sent {

@@ -156,9 +156,17 @@ pub fn config(base: &str) -> Config {
 }
 
 pub fn open_journal(folder: &Path) -> Journal {
-    Journal::open(&folder.join("journal"), Options::default())
-        .unwrap()
-        .0
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Journal::open(&folder.join("journal"), Options::default()) {
+            Ok((journal, _)) => return journal,
+            // Its sync thread was the last to hold the former one, and is about to let go.
+            Err(journal::Error::Locked { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 impl World {

@@ -302,6 +302,11 @@ pub(super) const LIMITS: &[Setting] = &[on(
 pub(super) const TIMEOUTS: &[Setting] = &[
     on("connect_s", Kind::Seconds, "default 5"),
     on(
+        "hedge_after_s",
+        Kind::Seconds,
+        "where no answer has begun by then, another deployment is asked as well; both are billed; default never",
+    ),
+    on(
         "first_byte_s",
         Kind::Seconds,
         "from dispatch to the first byte; default none",

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use budgets::{Budgets, Memory};
-use config::{AuthScheme, Config, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Secret};
+use config::{
+    AuthScheme, Config, Dialect, Loaded, ModelEntry, ModelLimits, ModelTimeouts, Secret, Source,
+};
 use ingress::directory::{Directory, Quota};
 use ingress::follow::Follow;
 use ingress::{Gateway, Parts};
@@ -57,6 +59,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         follow
     });
     let gateway = Gateway::new(Parts {
+        source: Arc::new(Source::made(
+            Loaded {
+                config: config(base),
+                warnings: Vec::new(),
+            },
+            |_| None,
+        )),
         config: Arc::new(config(base)),
         directory,
         partitions: options.partitions,
@@ -65,6 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         config_follow: follow.watch(),
         catalog: Arc::new(ArcSwap::from_pointee(catalog()?)),
         catalog_follow: None,
+        prices: None,
         budgets: Arc::new(budgets),
         store: None,
         cache: None,

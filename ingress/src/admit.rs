@@ -48,6 +48,8 @@ pub struct Origin<'a> {
     pub timeout: Duration,
     /// Where the time went so far.
     pub stages: Stages,
+    /// As the call found them.
+    pub budgets: &'a config::Budgets,
 }
 
 /// Reserves the worst case on every scope and writes ADMIT.
@@ -71,6 +73,7 @@ pub async fn admit(
         started,
         timeout,
         stages,
+        budgets,
     } = origin;
     let attribution = attribution(caller, request, end_user, tags);
     let mut scopes = Vec::with_capacity(4);
@@ -88,12 +91,7 @@ pub async fn admit(
     };
     let price = catalog.price(&key, now, catalog.version());
     let asked = Asked::new(request, served, price);
-    let (amount, least) = asked.holds(
-        price,
-        hard,
-        gateway.config.budgets.unpriced_ceiling,
-        &request.model,
-    )?;
+    let (amount, least) = asked.holds(price, hard, budgets.unpriced_ceiling, &request.model)?;
 
     let request_id = id.unwrap_or_else(|| fresh_id(now));
     let deadline = Micros(
@@ -102,7 +100,7 @@ pub async fn admit(
     );
     let input_estimate = request.input_estimate().min(asked.input);
     // As long from then as from now: the two clocks may differ.
-    let lasts = hold_expires(now, deadline, gateway.config.budgets.hold).0 - now.0;
+    let lasts = hold_expires(now, deadline, budgets.hold).0 - now.0;
     let asked_at = |at: Micros| Reserve {
         hold: request_id,
         amount,
@@ -188,7 +186,7 @@ pub struct Again {
 }
 
 /// Makes sure that a call's hold covers an attempt at `served`, beside what its earlier attempts have cost;
-/// `spent` is what the present one will be charged.
+/// `spent` is what the present one will be charged, `ceiling` what one without a price is held at.
 ///
 /// # Errors
 /// There is no room for it in a budget, or nobody knows its price.
@@ -197,10 +195,11 @@ pub async fn again(
     request: &ModelRequest,
     served: &Served,
     spent: NanoUsd,
+    ceiling: NanoUsd,
 ) -> Result<Again, Error> {
     let hard = call.is_limited();
     let catalog = call.gateway().catalog.load_full();
-    let (usage, ceiling) = (call.usage(), call.gateway().config.budgets.unpriced_ceiling);
+    let usage = call.usage();
     let key = PriceKey {
         org: &usage.attribution.org.0,
         deployment: &served.deployment.id,

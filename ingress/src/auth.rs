@@ -54,8 +54,10 @@ pub fn authenticate<H: Sought + ?Sized>(
     headers: &H,
     now: Micros,
 ) -> Result<Principal, Error> {
-    let own = gateway.config.server.key_header.as_deref();
+    let models = gateway.models.load();
+    let own = models.config.server.key_header.as_deref();
     let presented = presented_key(own, headers).ok_or(Error::NoKey)?;
+    drop(models);
     if !gateway.is_grounded() {
         return Err(Error::NotReady);
     }

@@ -59,7 +59,7 @@ where
             body::read(
                 body,
                 &head.headers,
-                worker.gateway.config.limits.body_bytes_max,
+                worker.gateway.models.load().config.limits.body_bytes_max,
             )
             .await
         }
@@ -84,12 +84,13 @@ async fn run(
     let gateway = &worker.gateway;
     let started = sent.started;
     let caller = std::mem::replace(&mut sent.caller, Err(Error::NoKey))?;
-    if body.len() as u64 > gateway.config.limits.body_bytes_max {
-        let limit = gateway.config.limits.body_bytes_max;
+    let models = gateway.models.load_full();
+    let limit = models.config.limits.body_bytes_max;
+    if body.len() as u64 > limit {
         return Err(Error::BodyTooLarge { limit });
     }
     let (endpoint, named) = (sent.endpoint, sent.named.take());
-    let server = &gateway.config.server;
+    let server = &models.config.server;
     let default = demands::default_model(&server.default_models, endpoint);
     let mut request = match (&sent.form, default) {
         (Some(kind), _) => ModelRequest::parse_form(endpoint, body, kind, named)?,
@@ -106,11 +107,10 @@ async fn run(
     for name in request.fallbacks.iter().flatten() {
         caller.may_use(name)?;
     }
-    let models = gateway.models.load_full();
     let asked = models.find(&request.model)?;
     let timeout = sent::timeout(&sent.timeouts, &request, &models, &asked)?;
     let mut shortened = None;
-    if let Some(rule) = &gateway.config.long_context
+    if let Some(rule) = &models.config.long_context
         && sent.parent.is_none()
         && shorten::concerns(rule, &request)
     {
@@ -131,7 +131,7 @@ async fn run(
         started,
         timeout,
     };
-    let mut plan = Plan::new(gateway, &models, asked, came).await;
+    let mut plan = Plan::new(gateway, models, asked, came).await;
     let first = match plan.step(gateway, &Event::Begun) {
         Step::Try(first) => first,
         Step::GiveUp(why) => return Err(plan.refusal(gateway, why)),
@@ -168,6 +168,7 @@ async fn run(
         now: sent.now,
         started,
         timeout,
+        budgets: &plan.config().budgets,
         stages: Stages {
             auth_us: whole_micros(sent.auth),
             route_us: whole_micros(routed.saturating_duration_since(plan.began(routed))),
@@ -202,7 +203,8 @@ async fn run(
         Some(Found::Bypass(why)) => exchange.cache = Some(format!("bypass; reason={why}").into()),
         None => {}
     }
-    let show_usage = request.include_usage || gateway.config.server.always_include_stream_usage;
+    let show_usage =
+        request.include_usage || exchange.plan.config().server.always_include_stream_usage;
     loop {
         if exchange.served.deployment.limits.is_some()
             && let Err(error) = Box::pin(exchange.make_room(&request)).await
@@ -256,7 +258,7 @@ pub fn said(gateway: &Gateway, error: Error) -> Reply {
         alerts.refused(refusal);
     }
     let mut response = error.into_response();
-    if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config.budgets.refusal_status) {
+    if by_budget && let Ok(status) = StatusCode::from_u16(gateway.config().budgets.refusal_status) {
         *response.status_mut() = status;
     }
     gateway.metrics.failed(response.status().as_u16());

@@ -142,7 +142,7 @@ impl Exchange {
             controls,
             stream: request.stream,
             include_usage: request.include_usage
-                || gateway.config.server.always_include_stream_usage,
+                || self.plan.config().server.always_include_stream_usage,
         };
         let began = Instant::now();
         let found = cache.lookup(lookup).await;

@@ -215,7 +215,8 @@ impl Exchange {
             return Err(Error::internal("a deployment that is not there was chosen"));
         };
         let spent = before.map_or(NanoUsd::ZERO, |(_, reading)| self.call.would_cost(reading));
-        let again = admit::again(&mut self.call, request, &served, spent).await?;
+        let ceiling = self.plan.config().budgets.unpriced_ceiling;
+        let again = admit::again(&mut self.call, request, &served, spent, ceiling).await?;
         if let Some((error, reading)) = before
             && (again.raised || !reading.meters.0.is_empty())
         {

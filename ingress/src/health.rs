@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, json};
 
 use crate::auth::authenticate;
-use crate::{Error, Gateway, follow, metrics};
+use crate::{Beside as _, Error, Gateway, follow, metrics};
 
 pub use deployments::deployments;
 pub use shown::{routes, services, shared, test};
@@ -72,6 +72,7 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
             json!({ "version": state.version, "newest": state.newest, "age_s": age }),
         );
     }
+    gateway.reloads.standing.degraded(&mut degraded);
     for part in &gateway.beside {
         part.missing(&mut missing);
         part.degraded(&mut degraded);
@@ -107,7 +108,7 @@ fn because(problem: &Option<String>) -> String {
 /// # Errors
 /// As [`authenticate`], where a key is wanted.
 pub fn prometheus(gateway: &Gateway, headers: &HeaderMap) -> Result<Response, Error> {
-    if gateway.config.server.metrics.needs_key {
+    if gateway.config().server.metrics.needs_key {
         authenticate(gateway, headers, gateway.now())?;
     }
     let mut response = metrics::render(gateway).into_response();

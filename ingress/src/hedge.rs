@@ -154,7 +154,8 @@ impl Exchange {
         };
         // All that is held is the present attempt's.
         let held = self.call.room();
-        let again = admit::again(&mut self.call, request, served, held).await;
+        let ceiling = self.plan.config().budgets.unpriced_ceiling;
+        let again = admit::again(&mut self.call, request, served, held, ceiling).await;
         let again = again.ok()?;
         if again.raised {
             self.call.held_more().ok()?;

@@ -31,14 +31,17 @@ pub mod metrics;
 mod models;
 mod params;
 mod plan;
+pub mod prices;
 mod probe;
 mod providers;
 pub mod record;
 mod recovery;
 mod relay;
+pub mod reload;
 mod reply;
 mod request;
 mod router;
+mod seal;
 mod semantic_cache;
 mod sent;
 mod serve;
@@ -58,7 +61,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use budgets::Budgets;
-use config::Config;
+use config::{Config, Source};
 use directory::Directory;
 use journal::{EventLog, Journal};
 use metering::Catalog;
@@ -75,6 +78,9 @@ pub use serve::{Running, start};
 
 /// What a gateway is made of.
 pub struct Parts {
+    /// What the configuration is made from: the present one, and those after it.
+    pub source: Arc<Source>,
+    /// As the source says, without the models of the log.
     pub config: Arc<Config>,
     pub directory: Arc<Directory>,
     /// Of calls.
@@ -88,6 +94,8 @@ pub struct Parts {
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// How far `catalog` follows its log; `None` where it never changes.
     pub catalog_follow: Option<follow::Watch>,
+    /// Where prices that deployments state go to; `None` where the catalog never changes.
+    pub prices: Option<prices::Book>,
     pub budgets: Arc<dyn Budgets>,
     pub store: Option<analytics::Store>,
     pub cache: Option<Arc<dyn SemanticCache>>,
@@ -98,19 +106,20 @@ pub struct Parts {
 
 /// The state that all serving threads share.
 pub struct Gateway {
-    pub config: Arc<Config>,
     pub directory: Arc<Directory>,
     pub journal: Journal,
     pub config_log: Arc<dyn EventLog>,
     pub config_follow: follow::Watch,
     pub catalog: Arc<ArcSwap<Catalog>>,
     pub catalog_follow: Option<follow::Watch>,
+    pub prices: Option<prices::Book>,
     pub budgets: Arc<dyn Budgets>,
     pub store: Option<analytics::Store>,
     pub cache: Option<Arc<dyn SemanticCache>>,
     pub beside: Vec<Arc<dyn Beside>>,
     pub master_key: KeyHash,
     pub models: ArcSwap<Models>,
+    pub reloads: reload::Reloads,
     pub metrics: metrics::Metrics,
     /// None where nobody wants to be told.
     pub alerts: Option<alerts::Alerts>,
@@ -133,13 +142,14 @@ impl Gateway {
         Ok(Self {
             models: ArcSwap::from_pointee(Models::new(&parts.config)?),
             alerts: alerts::Alerts::of(&parts.config),
-            config: parts.config,
             directory: parts.directory,
             journal: parts.journal,
             config_log: parts.config_log,
             config_follow: parts.config_follow,
             catalog: parts.catalog,
             catalog_follow: parts.catalog_follow,
+            prices: parts.prices,
+            reloads: reload::Reloads::new(parts.source),
             budgets: parts.budgets,
             store: parts.store,
             cache: parts.cache,
@@ -154,6 +164,12 @@ impl Gateway {
             grounded: AtomicBool::new(false),
             detached: Mutex::default(),
         })
+    }
+
+    /// The settings in force. A call goes by those that it began with.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.models.load().config.clone()
     }
 
     /// The clock of the request path.
@@ -200,7 +216,7 @@ impl Gateway {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether keys and prices are known, be it from a snapshot. Without them nobody can be told apart and
+    /// Whether keys, models and prices are known, be it from a snapshot. Without them nobody can be told apart and
     /// nothing can be priced.
     #[must_use]
     pub fn is_grounded(&self) -> bool {
@@ -208,7 +224,9 @@ impl Gateway {
             return true;
         }
         let known = |follow: &follow::Watch| follow.is_grounded();
-        let now = known(&self.config_follow) && self.catalog_follow.as_ref().is_none_or(known);
+        let now = known(&self.config_follow)
+            && self.catalog_follow.as_ref().is_none_or(known)
+            && self.reloads.models() == self.directory.models_version();
         if now {
             self.grounded.store(true, Ordering::Relaxed);
         }
@@ -256,7 +274,7 @@ impl Worker {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self {
-            upstream: upstream::Upstream::new(&gateway.config.timeouts),
+            upstream: upstream::Upstream::new(&gateway.config().timeouts),
             syncs: Arc::default(),
             gateway,
         }

@@ -37,7 +37,7 @@ pub async fn look(
     let name = served.shown.name.clone();
     let group = Group::new(name, vec![member], &models.rules, None);
     let deadline = gateway.moment_of(started).plus(timeout);
-    let mut plan = Plan::alone(&models, Arc::new(group), deadline);
+    let mut plan = Plan::alone(models, Arc::new(group), deadline);
     if let Step::GiveUp(_) = plan.step(gateway, &Event::Begun) {
         return None;
     }
@@ -51,6 +51,7 @@ pub async fn look(
         now,
         started,
         timeout,
+        budgets: &plan.config().budgets,
         stages: Stages::default(),
     };
     let admission = admit::admit(gateway, origin, request, &served).await;

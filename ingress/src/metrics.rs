@@ -10,8 +10,8 @@ use std::time::Duration;
 use metering::Unpriced;
 use schemas::{CacheKind, Micros, NanoUsd, Outcome, Usage};
 
-use crate::Gateway;
 use crate::follow::State;
+use crate::{Beside as _, Gateway};
 
 /// Upper bounds in microseconds; the last bucket has none.
 const BUCKETS_US: [u64; 14] = [
@@ -183,7 +183,13 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn plain(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+pub(crate) fn plain(
+    out: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl std::fmt::Display,
+) {
     head(out, name, kind, help);
     let _ = writeln!(out, "{name} {value}");
 }
@@ -353,6 +359,7 @@ pub fn render(gateway: &Gateway) -> String {
     if let Some(cache) = &gateway.cache {
         cache.metrics(out);
     }
+    gateway.reloads.standing.metrics(out);
     for part in &gateway.beside {
         part.metrics(out);
     }

@@ -40,7 +40,8 @@ pub struct Deployment {
     pub shown_base: Option<HeaderValue>,
     /// `x-litellm-model-region`.
     pub shown_region: Option<HeaderValue>,
-    pub metrics: DeploymentMetrics,
+    /// Goes on counting when the deployment is changed.
+    pub metrics: Arc<DeploymentMetrics>,
     /// Its health, for routing.
     pub state: Arc<routing::Deployment>,
     /// Its own limits, counted beside those of callers and exact over all ingresses.
@@ -112,9 +113,11 @@ struct Pattern {
     deployments: Vec<Arc<Deployment>>,
 }
 
-/// All deployments by the name that clients ask for.
+/// All deployments by the name that clients ask for, with the settings that they were made under: what a
+/// call takes when it begins, and goes by to its end.
 #[derive(Debug, Default)]
 pub struct Models {
+    pub config: Arc<Config>,
     pub rules: Arc<Rules>,
     /// By name, sorted: found by comparing, which for names is cheaper than hashing.
     groups: Vec<(Text, Arc<Group>)>,
@@ -135,17 +138,38 @@ pub struct Models {
 impl Models {
     /// # Errors
     /// An entry whose URL or header values cannot be sent; the message names the entry.
-    pub fn new(config: &Config) -> Result<Self, Error> {
+    pub fn new(config: &Arc<Config>) -> Result<Self, Error> {
+        Self::after(config, None)
+    }
+
+    /// Those of another configuration. Deployments that it does not change keep their state, their counters
+    /// and their connections.
+    ///
+    /// # Errors
+    /// As [`Models::new`].
+    pub fn after(config: &Arc<Config>, before: Option<&Self>) -> Result<Self, Error> {
         let rules = Arc::new(Rules(config.routing.clone()));
         let mut models = Self {
+            config: config.clone(),
             rules: rules.clone(),
             ..Self::default()
         };
         let mut served: Vec<(Text, Vec<Arc<Served>>)> = Vec::new();
+        let known: HashMap<&str, &Arc<Deployment>> = before
+            .into_iter()
+            .flat_map(Self::deployments)
+            .map(|(_, deployment)| (&*deployment.id, deployment))
+            .collect();
         // Deployments at one host share its connections.
         let mut peers: Vec<Arc<Peer>> = Vec::new();
+        for peer in known.values().filter_map(|known| known.peer.clone()) {
+            if !peers.iter().any(|other| Arc::ptr_eq(other, &peer)) {
+                peers.push(peer);
+            }
+        }
         for entry in &config.models {
-            let deployment = Arc::new(Deployment::new(entry, &mut peers)?);
+            let known = known.get(entry.deployment_id.as_str());
+            let deployment = Deployment::after(entry, known.copied(), &mut peers)?;
             let name: Text = entry.model_name.as_str().into();
             if !models.names.iter().any(|(known, _)| *known == name) {
                 models
@@ -350,7 +374,60 @@ fn members(served: &[Arc<Served>]) -> Vec<Member<Arc<Served>>> {
         .collect()
 }
 
+/// Whether an entry of this kind can be called as it stands.
+///
+/// # Errors
+/// As [`Models::new`].
+pub fn check(entry: &ModelEntry) -> Result<(), Error> {
+    let deployment = Arc::new(Deployment::new(entry, &mut Vec::new())?);
+    let shown = Arc::new(Shown::new(&entry.model_name));
+    Served::new(deployment, &entry.upstream_model, shown).map(drop)
+}
+
+/// Whether two entries mean the same, wherever they stand.
+fn same(a: &ModelEntry, b: &ModelEntry) -> bool {
+    let line = a.line;
+    *a == ModelEntry { line, ..b.clone() }
+}
+
+/// Whether what was learnt of one deployment holds for the other: the same model at the same place, called
+/// with the same key.
+fn same_place(a: &ModelEntry, b: &ModelEntry) -> bool {
+    let place = |entry: &ModelEntry| {
+        let ModelEntry {
+            provider,
+            upstream_model,
+            api_base,
+            api_version,
+            ..
+        } = entry.clone();
+        (provider, upstream_model, api_base, api_version)
+    };
+    place(a) == place(b)
+        && (&a.api_key, &a.organization, &a.headers) == (&b.api_key, &b.organization, &b.headers)
+}
+
 impl Deployment {
+    /// The deployment of an entry, with what of the one that had its id still holds.
+    fn after(
+        entry: &ModelEntry,
+        known: Option<&Arc<Self>>,
+        peers: &mut Vec<Arc<Peer>>,
+    ) -> Result<Arc<Self>, Error> {
+        let Some(known) = known else {
+            return Self::new(entry, peers).map(Arc::new);
+        };
+        if same(&known.entry, entry) {
+            return Ok(known.clone());
+        }
+        let mut deployment = Self::new(entry, peers)?;
+        deployment.metrics = known.metrics.clone();
+        if same_place(&known.entry, entry) && deployment.state.spec == known.state.spec {
+            deployment.state = known.state.clone();
+        }
+        Ok(Arc::new(deployment))
+    }
+
     fn new(entry: &ModelEntry, peers: &mut Vec<Arc<Peer>>) -> Result<Self, Error> {
         let broken = |what: &str| {
             // Never the value: it may be a key.
@@ -435,7 +512,7 @@ impl Deployment {
                 .region
                 .as_ref()
                 .and_then(|region| HeaderValue::try_from(region).ok()),
-            metrics: DeploymentMetrics::default(),
+            metrics: Arc::default(),
             state: Arc::new(routing::Deployment::new(Spec::of(entry))),
             limits: limits(entry),
             entry: entry.clone(),
@@ -466,7 +543,7 @@ fn limits(entry: &ModelEntry) -> Option<Scope> {
 }
 
 /// A base URL may hold a password: that never goes out.
-fn without_userinfo(base: &str) -> Option<String> {
+pub(crate) fn without_userinfo(base: &str) -> Option<String> {
     let mut url = reqwest::Url::parse(base).ok()?;
     if url.username().is_empty() && url.password().is_none() {
         return Some(base.to_owned());

@@ -30,6 +30,8 @@ const SESSION_BYTES: usize = 1_024;
 
 /// One call's way.
 pub struct Plan {
+    /// What was in force when the call came: it goes by that to its end.
+    models: Arc<Models>,
     attempts: Attempts<Arc<Served>>,
     /// None where no rule looks at requests.
     facts: Option<Box<Facts>>,
@@ -92,7 +94,7 @@ impl Plan {
     /// The plan of a call whose name is `asked`.
     pub async fn new(
         gateway: &Gateway,
-        models: &Models,
+        models: Arc<Models>,
         asked: Arc<Group<Arc<Served>>>,
         came: Came<'_>,
     ) -> Self {
@@ -107,7 +109,7 @@ impl Plan {
         } else {
             began = Some(Instant::now());
             // A box, so that calls that need none of it have no room for it.
-            let facts = Box::pin(Facts::of(gateway, models, &asked, came));
+            let facts = Box::pin(Facts::of(gateway, &models, &asked, came));
             Some(Box::new(facts.await))
         };
         let elsewhere = facts
@@ -120,11 +122,12 @@ impl Plan {
             facts,
             max_fallbacks,
             began,
+            models,
         }
     }
 
     /// Of a call to one deployment alone, once.
-    pub fn alone(models: &Models, group: Arc<Group<Arc<Served>>>, deadline: Moment) -> Self {
+    pub fn alone(models: Arc<Models>, group: Arc<Group<Arc<Served>>>, deadline: Moment) -> Self {
         let overrides = Overrides {
             retries: Some(0),
             fallbacks: Some(Vec::new()),
@@ -134,8 +137,15 @@ impl Plan {
             attempts: Attempts::new(rules, group, None, overrides, deadline),
             facts: None,
             began: None,
+            models,
             max_fallbacks: 0,
         }
+    }
+
+    /// The settings that the call goes by.
+    #[must_use]
+    pub fn config(&self) -> &config::Config {
+        &self.models.config
     }
 
     /// What comes next.
@@ -156,7 +166,7 @@ impl Plan {
         let at = Instant::now();
         self.began.get_or_insert(at);
         let (now, random) = (gateway.moment_of(at), rand::random());
-        let models = gateway.models.load();
+        let models = &self.models;
         let lookup = |name: &str| models.find(name).ok().filter(|group| callable(group));
         let facts = self.facts.as_deref();
         let cost = |served: &Arc<Served>| facts?.cost(gateway, served);

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use config::{Dialect, PaidCheck};
 use schemas::Text;
 use serde_json::json;
-use tokio::time::MissedTickBehavior;
 
 use crate::endpoint::Endpoint;
 use crate::models::{Deployment, Served};
@@ -23,29 +22,35 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// By which paid looks are found in usage; LiteLLM's word.
 pub const TAG: &str = "litellm-internal-health-check";
 
-/// Looks at all deployments again and again, until it is dropped.
+/// How soon a file that asks for looks is noticed.
+const NOTICED: Duration = Duration::from_secs(1);
+
+/// Looks at all deployments again and again while the file asks for it, until it is dropped.
 pub async fn watch(worker: Arc<Worker>) {
     let gateway = worker.gateway.clone();
-    let rules = &gateway.config.routing.health;
-    let mut due = tokio::time::interval(rules.interval);
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let clients = Clients::default();
     let mut paid_at: Option<Instant> = None;
     loop {
-        due.tick().await;
+        let models = gateway.models.load_full();
+        let health = &models.config.routing.health;
+        if !health.enabled {
+            tokio::time::sleep(NOTICED).await;
+            continue;
+        }
+        let next = tokio::time::Instant::now() + health.interval;
         // Half a round early is on time.
-        let pay = paid_at.is_none_or(|at| at.elapsed() + rules.interval / 2 >= rules.interval_paid);
+        let pay =
+            paid_at.is_none_or(|at| at.elapsed() + health.interval / 2 >= health.interval_paid);
         if pay {
             paid_at = Some(Instant::now());
         }
-        let models = gateway.models.load_full();
         let mut looks = tokio::task::JoinSet::new();
         for (name, deployment) in models.deployments() {
             let check = &deployment.entry.hints.check;
             if check.disabled || (check.paid.is_some() && !pay) {
                 continue;
             }
-            if looks.len() >= rules.at_once {
+            if looks.len() >= health.at_once {
                 let _ = looks.join_next().await;
             }
             let trust = &deployment.entry.shape.trust;
@@ -62,6 +67,7 @@ pub async fn watch(worker: Arc<Worker>) {
             looks.spawn(async move { look(&worker, &client, &name, deployment).await });
         }
         while looks.join_next().await.is_some() {}
+        tokio::time::sleep_until(next).await;
     }
 }
 

@@ -380,7 +380,7 @@ impl Call {
         self.gateway.open_calls.leave(self.slot);
         let tokens = self.spent_tokens.saturating_add(tokens(usage));
         self.gateway.metrics.closed(usage, own);
-        if self.gateway.config.log.calls {
+        if self.gateway.models.load().config.log.calls {
             log_call(usage, self.spent.saturating_add(own));
         }
         let appended = appended?;

@@ -73,7 +73,8 @@ async fn unknown(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
-    let server = &gateway.config.server;
+    let config = gateway.config();
+    let server = &config.server;
     let is_get = method == Method::GET;
     if is_get && server.metrics.path.as_deref() == Some(uri.path()) {
         return health::prometheus(&gateway, &headers);

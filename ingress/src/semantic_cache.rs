@@ -82,6 +82,9 @@ pub trait SemanticCache: Send + Sync {
     /// given. Returns whether there was one.
     async fn forget(&self, who: Option<&Attribution>, key: &str) -> Result<bool, Unavailable>;
 
+    /// What the file says of it now: in force for the look-ups that come.
+    fn settings(&self, settings: &config::Cache);
+
     /// What can be had of it now, in a word: `semantic`, `exact` or `unavailable`.
     fn state(&self) -> &'static str;
 

@@ -108,7 +108,8 @@ fn sent_id<H: Sought + ?Sized>(headers: &H) -> Option<Text> {
 }
 
 fn end_user<H: Sought + ?Sized>(gateway: &Gateway, headers: &H) -> Option<Text> {
-    let own = gateway.config.server.user_header.as_deref();
+    let models = gateway.models.load();
+    let own = models.config.server.user_header.as_deref();
     let text = own
         .and_then(|name| headers.first(name))
         .or_else(|| headers.first("x-litellm-end-user-id"))

@@ -179,8 +179,7 @@ async fn serve(
     let router = router::routes(&worker.gateway);
     let syncs = worker.syncs.clone();
     let dispatcher = tokio::spawn(async move { syncs.dispatch().await });
-    let prober = (first && worker.gateway.config.routing.health.enabled)
-        .then(|| tokio::spawn(probe::watch(worker.clone())));
+    let prober = first.then(|| tokio::spawn(probe::watch(worker.clone())));
     let mut pulse = tokio::time::interval(PULSE);
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();

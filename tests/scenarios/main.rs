@@ -15,6 +15,7 @@ mod prices;
 mod providers;
 mod record;
 mod reference_configs;
+mod reload;
 mod restart;
 mod roles;
 mod sdk;

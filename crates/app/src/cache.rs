@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache_service::client::{RemoteTicket, Reply};
@@ -30,20 +31,8 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Option<Arc<Answers
         Some(url) => Side::There(client(cache, url)?),
         None => Side::Here(Box::new(service(config, data_dir).await?)),
     };
-    let policy = Policy {
-        mode: if cache.semantic {
-            Mode::Semantic
-        } else {
-            Mode::Exact
-        },
-        ..Policy::default()
-    };
-    Ok(Some(Arc::new(Answers {
-        side,
-        policy,
-        on_request_only: cache.on_request_only,
-        per_user: cache.per_user,
-    })))
+    let rules = ArcSwap::from_pointee(Rules::of(cache));
+    Ok(Some(Arc::new(Answers { side, rules })))
 }
 
 /// The cache itself, over the entries that the data directory holds.
@@ -90,11 +79,41 @@ fn client(cache: &config::Cache, url: &str) -> Result<Client> {
 /// The answer cache of this gateway.
 pub struct Answers {
     side: Side,
+    rules: ArcSwap<Rules>,
+}
+
+/// What may change while it runs.
+struct Rules {
+    enabled: bool,
     policy: Policy,
     /// `mode: default_off`: only calls that say `use-cache`.
     on_request_only: bool,
     /// Nobody gets an answer that another one asked for.
     per_user: bool,
+    /// Life of an answer whose call asks for none of its own.
+    ttl_s: u64,
+}
+
+impl Rules {
+    fn of(cache: &config::Cache) -> Self {
+        let mode = if cache.semantic {
+            Mode::Semantic
+        } else {
+            Mode::Exact
+        };
+        Self {
+            enabled: cache.enabled,
+            policy: Policy {
+                mode,
+                // A decimal number, by its type.
+                threshold: cache.threshold.as_str().parse().ok(),
+                ..Policy::default()
+            },
+            on_request_only: cache.on_request_only,
+            per_user: cache.per_user,
+            ttl_s: cache.ttl.as_secs().max(1),
+        }
+    }
 }
 
 enum Side {
@@ -116,16 +135,20 @@ impl Answers {
 impl SemanticCache for Answers {
     async fn lookup(&self, lookup: ingress::Lookup<'_>) -> Found {
         let asked = Asked::read(lookup.controls);
-        if self.on_request_only && !asked.use_cache {
+        let rules = self.rules.load_full();
+        if !rules.enabled {
+            return Found::Bypass("switched off");
+        }
+        if rules.on_request_only && !asked.use_cache {
             return Found::Bypass("not asked for");
         }
-        let scope = scope(lookup.attribution, self.per_user);
+        let scope = scope(lookup.attribution, rules.per_user);
         let wanted = Lookup {
             scope: &scope,
             model: lookup.model,
             body: lookup.body,
-            controls: asked.controls(),
-            policy: &self.policy,
+            controls: asked.controls(rules.ttl_s),
+            policy: &rules.policy,
         };
         match &self.side {
             Side::Here(service) => here(service, wanted, lookup).await,
@@ -163,12 +186,16 @@ impl SemanticCache for Answers {
         let Some(id) = EntryId::parse(key) else {
             return Ok(false);
         };
-        let scope = who.map(|who| scope(who, self.per_user));
+        let scope = who.map(|who| scope(who, self.rules.load().per_user));
         let gone = match &self.side {
             Side::Here(service) => service.delete(id, scope.as_deref()).await,
             Side::There(client) => client.delete(id, scope.as_deref()).await,
         };
         gone.map_err(|_| Unavailable)
+    }
+
+    fn settings(&self, settings: &config::Cache) {
+        self.rules.store(Arc::new(Rules::of(settings)));
     }
 
     fn state(&self) -> &'static str {
@@ -177,7 +204,7 @@ impl SemanticCache for Answers {
                 "unavailable"
             }
             Side::Here(service) if !service.readiness().semantic => "exact",
-            _ if self.policy.mode == Mode::Exact => "exact",
+            _ if self.rules.load().policy.mode == Mode::Exact => "exact",
             _ => "semantic",
         }
     }

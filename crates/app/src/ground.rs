@@ -8,10 +8,10 @@ use std::time::Duration;
 use analytics::Store;
 use anyhow::{Result, ensure};
 use billing_consumer::{Billing, Watch};
-use config::Config;
+use config::{Config, Source};
 use ingress::directory::{Directory, Quota};
 use ingress::follow::Follow;
-use ingress::{Abandoned, Beside, Gateway, clock};
+use ingress::{Abandoned, Beside, Gateway, clock, prices};
 use journal::Journal;
 use tokio::task::JoinHandle;
 
@@ -34,6 +34,7 @@ const SEED_AGAIN: Duration = Duration::from_secs(2);
 /// Opened in this order: the journal's lock tells first whether another process works here.
 pub struct Ground {
     pub config: Arc<Config>,
+    source: Arc<Source>,
     pub journal: Journal,
     pub log: Log,
     pub key: MasterKey,
@@ -72,6 +73,7 @@ impl Ground {
         give_back(&budgets, &abandoned).await;
         Ok(Self {
             config: Arc::new(config.clone()),
+            source: settings.source.clone(),
             keys: Follow::start(log.config.clone(), directory, kept),
             prices: catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog"))),
             answers: cache::open(config, data_dir).await?,
@@ -120,6 +122,7 @@ impl Ground {
             .clone()
             .map(|cache| cache as Arc<dyn ingress::SemanticCache>);
         Ok(Arc::new(Gateway::new(ingress::Parts {
+            source: self.source.clone(),
             config: self.config.clone(),
             directory: Arc::clone(self.keys.projection()),
             journal: self.journal.clone(),
@@ -128,6 +131,7 @@ impl Ground {
             config_follow: self.keys.watch(),
             catalog: self.prices.catalog.clone(),
             catalog_follow: Some(self.prices.watch()),
+            prices: Some(self.prices.book()),
             budgets: self.budgets.state.clone(),
             store,
             cache: answers,
@@ -139,7 +143,10 @@ impl Ground {
     /// Puts the file's prices and keys onto the log, where they are not there. A log that is out of reach
     /// gets them when it comes back.
     pub async fn seed(&mut self, gateway: &Arc<Gateway>) -> Result<()> {
-        let (book, of_file) = (self.prices.book(), catalog::of_file(&self.config.models)?);
+        let (book, of_file) = (
+            self.prices.book(),
+            prices::stated(&self.config.models).map_err(anyhow::Error::msg)?,
+        );
         let (gateway, config) = (gateway.clone(), self.config.clone());
         let (keys, catalog) = (self.keys.watch(), self.prices.watch());
         let mut seeding = tokio::spawn(async move {
@@ -149,16 +156,16 @@ impl Ground {
                 if !known {
                     continue;
                 }
-                let seeded = match book.seed(&of_file).await {
-                    Ok(()) => ingress::management::seed(&gateway, &config.seed_keys, clock::now())
-                        .await
-                        .map_err(anyhow::Error::from),
-                    error => error,
+                let seeded = match book.seed(&of_file, "start").await {
+                    Ok(_) => {
+                        ingress::management::seed(&gateway, &config.seed_keys, clock::now()).await
+                    }
+                    Err(error) => Err(error),
                 };
                 match seeded {
                     Ok(()) => return,
                     Err(error) => {
-                        tracing::warn!("what the file states is not on the log yet: {error:#}");
+                        tracing::warn!("what the file states is not on the log yet: {error}");
                         tokio::time::sleep(SEED_AGAIN).await;
                     }
                 }

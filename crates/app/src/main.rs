@@ -13,6 +13,7 @@ mod log;
 mod master_key;
 mod observe;
 mod parts;
+mod reload;
 mod roles;
 mod serving;
 mod settings;

@@ -12,6 +12,7 @@ use crate::ground::Ground;
 use crate::instance::Running;
 use crate::parts::log::Log;
 use crate::parts::{budgets, tables};
+use crate::reload::{self, Fixed};
 use crate::serving::Serving;
 use crate::settings;
 use crate::stopping::asked_to_stop;
@@ -68,7 +69,10 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
                 store: Some(store),
             },
         );
+        let file = Arc::new(Fixed::default());
+        let _following = reload::follow(&settings, file.clone())?;
         let mut parts: Vec<Arc<dyn Beside>> = vec![
+            file,
             Arc::new(observe::Lanes {
                 watch: billing.watch(),
                 alone: true,
@@ -101,6 +105,7 @@ pub fn cache(flags: &RoleFlags) -> Result<()> {
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         tracing::info!("answer cache on http://{}", settings.listen);
         let service = Arc::new(service);
+        let _following = reload::follow(&settings, Arc::new(Fixed::default()))?;
         let token = settings
             .config
             .cache
@@ -124,7 +129,10 @@ pub fn clickhouse(flags: &RoleFlags) -> Result<()> {
     if let Some(host) = flags.host {
         settings.clickhouse.set_ip(host);
     }
-    block_on(tables::serve(&settings))
+    block_on(async {
+        let _following = reload::follow(&settings, Arc::new(Fixed::default()))?;
+        tables::serve(&settings).await
+    })
 }
 
 /// Runs a role to its end.

@@ -8,10 +8,12 @@ use analytics::Store;
 use anyhow::{Context, Result};
 use billing_consumer::Billing;
 use ingress::Gateway;
+use tokio::task::JoinHandle;
 
 use crate::alerting::{self, Desk};
 use crate::ground::Ground;
 use crate::housekeeping::{self, Upkeep};
+use crate::reload::{self, Following};
 use crate::settings::Settings;
 use crate::{roles, stopping};
 
@@ -22,6 +24,8 @@ pub struct Serving {
     lanes: Option<Billing>,
     upkeep: Upkeep,
     alerts: Option<Desk>,
+    models: JoinHandle<()>,
+    file: Following,
     calls: ingress::Running,
 }
 
@@ -37,14 +41,19 @@ impl Serving {
         let gateway = ground.gateway(store, watch.clone())?;
         ground.seed(&gateway).await?;
         let alerts = alerting::start(&gateway)?;
+        // Before the first call: the models of the log as they are known now, then as they change.
+        gateway.refresh().await?;
+        let models = tokio::spawn(Gateway::follow_models(Arc::downgrade(&gateway)));
         let upkeep = housekeeping::start(gateway.clone(), watch);
         let calls = ingress::start(gateway.clone(), settings.listen, roles::serving_threads())?;
         Ok(Self {
             ground,
-            gateway,
             lanes,
             upkeep,
             alerts,
+            models,
+            file: reload::follow(settings, gateway.clone())?,
+            gateway,
             calls,
         })
     }
@@ -59,7 +68,9 @@ impl Serving {
 
     /// Ends it: calls, then their events on the way to the log, to the budgets and to the tables.
     pub async fn drain(self) -> Result<()> {
-        let drain = self.ground.config.drain.clone();
+        drop(self.file);
+        self.models.abort();
+        let drain = self.gateway.config().drain.clone();
         self.gateway.begin_drain();
         stopping::lame_duck(drain.lame_duck).await;
         self.calls.drain(drain.deadline).await;

@@ -4,16 +4,22 @@ use std::env;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use config::{Config, Loaded};
+use config::{Config, Loaded, Source};
 
 use crate::cli::RoleFlags;
-use crate::log;
+use crate::{log, reload};
 
 /// What a role runs with.
 pub struct Settings {
     pub config: Config,
+    /// What it was made from.
+    pub source: Arc<Source>,
+    /// The file, where there is one, and its text as [`reload::hash`] knows it.
+    pub file: Option<PathBuf>,
+    pub text_hash: u64,
     /// Everything that lasts lies below it.
     pub data_dir: PathBuf,
     /// Where clients connect.
@@ -27,7 +33,8 @@ pub const DATA_DIR: &str = ".tollgate";
 
 /// Reads everything, starts the log, and says what a file asks for in vain.
 pub fn load(flags: &RoleFlags) -> Result<Settings> {
-    let Loaded { config, warnings } = read_config(flags)?;
+    let (source, text_hash) = read_config(flags)?;
+    let Loaded { config, warnings } = source.resolve(&[])?.loaded;
     let data_dir = data_dir(flags, &config);
     fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
@@ -45,6 +52,9 @@ pub fn load(flags: &RoleFlags) -> Result<Settings> {
         data_dir,
         listen: SocketAddr::new(host, port),
         clickhouse: SocketAddr::from(([127, 0, 0, 1], clickhouse)),
+        source: Arc::new(source),
+        file: flags.config.clone(),
+        text_hash,
         config,
     })
 }
@@ -56,19 +66,24 @@ pub fn of_command(config: Option<&Path>, data_dir: Option<&Path>) -> Result<Sett
         data_dir: data_dir.map(Path::to_owned),
         ..RoleFlags::default()
     };
-    let Loaded { config, .. } = read_config(&flags)?;
+    let (source, text_hash) = read_config(&flags)?;
+    let Loaded { config, .. } = source.resolve(&[])?.loaded;
     Ok(Settings {
         data_dir: self::data_dir(&flags, &config),
         listen: SocketAddr::from(([127, 0, 0, 1], config.server.port)),
         clickhouse: SocketAddr::from(([127, 0, 0, 1], config.clickhouse.port)),
+        source: Arc::new(source),
+        file: flags.config,
+        text_hash,
         config,
     })
 }
 
-fn read_config(flags: &RoleFlags) -> Result<Loaded> {
+fn read_config(flags: &RoleFlags) -> Result<(Source, u64)> {
     let Some(path) = &flags.config else {
         let variable = |name: &str| env::var(name).ok();
-        return Ok(config::without_file(&variable, flags.model.as_deref())?);
+        let made = config::without_file(&variable, flags.model.as_deref())?;
+        return Ok((Source::made(made, variable), 0));
     };
     if flags.model.is_some() {
         bail!(
@@ -76,19 +91,29 @@ fn read_config(flags: &RoleFlags) -> Result<Loaded> {
             path.display()
         );
     }
-    read(path)
+    let text = text_of(path)?;
+    let text_hash = reload::hash(&text);
+    Ok((source_of(path, text), text_hash))
 }
 
-/// Reads one configuration file. `file/PATH` in it is meant from where it lies.
+/// Reads one configuration file.
 pub fn read(path: &Path) -> Result<Loaded> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let outside = |name: &str| match name.strip_prefix("file/") {
+    Ok(source_of(path, text_of(path)?).resolve(&[])?.loaded)
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))
+}
+
+/// The text of a file. `file/PATH` in it is meant from where it lies.
+pub fn source_of(path: &Path, text: String) -> Source {
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let outside = move |name: &str| match name.strip_prefix("file/") {
         Some(file) => fs::read_to_string(folder.join(file)).ok(),
         None => env::var(name).ok(),
     };
-    Ok(config::parse(&text, &path.display().to_string(), &outside)?)
+    Source::file(path.display().to_string(), text, outside)
 }
 
 /// `--data-dir`, else the file's, else `.tollgate` beside the file or in the current folder.

@@ -2,6 +2,7 @@
 //! warnings out. Opens no file and reads no environment variable: both come in through an argument.
 
 mod aliases;
+mod changes;
 mod check;
 mod decimal;
 mod error;
@@ -18,6 +19,7 @@ mod resolve;
 mod routing;
 mod secret;
 mod settings;
+mod source;
 mod tree;
 mod view;
 mod without_file;
@@ -26,6 +28,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 pub use aliases::{ALIASES, Alias};
+pub use changes::at_next_start;
 pub use check::Strictness;
 pub use decimal::DecimalText;
 pub use error::{ConfigError, ConfigErrors, Warning, summary};
@@ -47,6 +50,7 @@ pub use settings::{
     Drain, JournalConfig, Kafka, Limits, Log, LogFile, LogFormat, LogLevel, LongContext, Metrics,
     NewKeys, Period, Redis, SeedKey, Server, Shortening, SyncMode, Timeouts,
 };
+pub use source::{Added, LeftOut, Resolved, Source, model_secrets};
 pub use without_file::{providers_from_env, without_file};
 
 /// A configuration that may be used, and what to tell its writer.
@@ -83,9 +87,27 @@ pub fn parse_with(
     env: &dyn Fn(&str) -> Option<String>,
     strictness: Strictness,
 ) -> Result<Loaded, ConfigErrors> {
+    parse_beside(text, name, env, strictness, &[])
+}
+
+/// How many entries the `model_list` of a file has.
+pub(crate) fn entries(text: &str) -> usize {
+    let root = tree::read(text, &mut Vec::new()).ok();
+    root.and_then(|root| Some(root.get("model_list")?.value.list()?.len()))
+        .unwrap_or(0)
+}
+
+/// As [`parse_with`], with more entries at the end of `model_list`.
+pub(crate) fn parse_beside(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    strictness: Strictness,
+    beside: &[&serde_json::Value],
+) -> Result<Loaded, ConfigErrors> {
     let mut faults = Vec::new();
     let root = match tree::read(text, &mut faults) {
-        Ok(root) => root,
+        Ok(root) => tree::with_items(root, "model_list", beside),
         Err(fault) => {
             faults.push(fault);
             return Err(in_order(

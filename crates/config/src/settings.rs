@@ -51,6 +51,11 @@ pub struct Server {
     pub master_key: Option<Secret>,
     /// Send usage on every stream, asked for or not. Default false.
     pub always_include_stream_usage: bool,
+    /// `general_settings.store_model_in_db`: whether models can be changed over the API. Default true.
+    pub models_change: bool,
+    /// `tollgate.secret_key`, else `TOLLGATE_SECRET_KEY`, else `LITELLM_SALT_KEY`: seals the secrets of models
+    /// that come over the API. None: such models name variables only.
+    pub secret_key: Option<Secret>,
     pub metrics: Metrics,
     /// `general_settings.litellm_key_header_name`, in lower case: looked at first.
     pub key_header: Option<String>,
@@ -455,6 +460,8 @@ impl Default for Config {
                 demands: Demands::default(),
                 blocks_robots: false,
                 default_models: DefaultModels::default(),
+                models_change: true,
+                secret_key: None,
             },
             budgets: Budgets {
                 global_max_budget: None,

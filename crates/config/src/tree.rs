@@ -74,6 +74,13 @@ impl Node {
         }
     }
 
+    pub fn list(&self) -> Option<&[Rc<Self>]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.map()?.iter().find(|entry| entry.key == key)
     }
@@ -326,6 +333,65 @@ fn merge(entries: &mut Vec<Entry>, node: &Node, line: usize) -> Result<(), Fault
         Value::List(items) => items.iter().try_for_each(|item| merge(entries, item, line)),
         _ => Err(fault(line, "`<<` takes a mapping or a list of mappings")),
     }
+}
+
+/// The document with more items at the end of one of its lists. They stand on line 0.
+pub(crate) fn with_items(root: Rc<Node>, key: &str, items: &[&serde_json::Value]) -> Rc<Node> {
+    if items.is_empty() {
+        return root;
+    }
+    let known = root.get(key).map(|entry| &entry.value.value);
+    let (Value::Null | Value::Map(_), None | Some(Value::Null | Value::List(_))) =
+        (&root.value, known)
+    else {
+        // Told by the check.
+        return root;
+    };
+    let (mut entries, mut list, mut line) = (Vec::new(), Vec::new(), 0);
+    for entry in root.map().unwrap_or_default() {
+        if entry.key == key {
+            line = entry.line;
+            list = entry.value.list().unwrap_or_default().to_vec();
+        } else {
+            entries.push(Entry {
+                key: entry.key.clone(),
+                line: entry.line,
+                value: entry.value.clone(),
+            });
+        }
+    }
+    list.extend(items.iter().map(|item| Rc::new(of_json(item))));
+    entries.push(Entry {
+        key: key.to_owned(),
+        line,
+        value: Rc::new(Node::new(line, Value::List(list))),
+    });
+    Rc::new(Node::new(root.line, Value::Map(entries)))
+}
+
+fn of_json(value: &serde_json::Value) -> Node {
+    use serde_json::Value as Json;
+    let value = match value {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Scalar(flag.to_string()),
+        // As it was written: a price keeps its digits.
+        Json::Number(number) => Value::Scalar(number.to_string()),
+        Json::String(text) => Value::Scalar(text.clone()),
+        Json::Array(items) => {
+            Value::List(items.iter().map(|item| Rc::new(of_json(item))).collect())
+        }
+        Json::Object(fields) => Value::Map(
+            fields
+                .iter()
+                .map(|(key, value)| Entry {
+                    key: key.clone(),
+                    line: 0,
+                    value: Rc::new(of_json(value)),
+                })
+                .collect(),
+        ),
+    };
+    Node::new(0, value)
 }
 
 /// `a` and `b` as one path.

@@ -2,7 +2,7 @@
 
 use crate::expand::Env;
 use crate::providers::{self, PROVIDERS};
-use crate::resolve::{master_from, plain_entry};
+use crate::resolve::{SECRET_KEY_MIN, master_from, plain_entry, secret_key_from};
 use crate::{Config, ConfigError, ConfigErrors, Dialect, Loaded, ModelEntry, Secret};
 
 /// The configuration of a start without a file. `model` is `--model`: only that one is served.
@@ -12,6 +12,9 @@ use crate::{Config, ConfigError, ConfigErrors, Dialect, Loaded, ModelEntry, Secr
 pub fn without_file(env: Env<'_>, model: Option<&str>) -> Result<Loaded, ConfigErrors> {
     let mut config = Config::default();
     config.server.master_key = master_from(env);
+    config.server.secret_key = secret_key_from(env)
+        .map(|(_, key)| key)
+        .filter(|key| key.expose().len() >= SECRET_KEY_MIN);
     let total = config.timeouts.total;
     config.models = match model {
         Some(model) => vec![one(model, env, total)?],

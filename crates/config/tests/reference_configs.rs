@@ -92,7 +92,6 @@ fn full_stack() {
     );
     let expected = [
         "general_settings.database_url",
-        "general_settings.store_model_in_db",
         "litellm_settings.failure_callback[0]",
         "litellm_settings.langfuse_public_key",
         "litellm_settings.langfuse_secret_key",

@@ -12,7 +12,7 @@ use crate::decayed::Decayed;
 use crate::{Failure, Moment};
 
 /// What does not change.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Spec {
     pub id: Text,
     /// Share of calls: `weight`, else `rpm`, else `tpm`.

@@ -12,14 +12,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use metering::Zone;
 use parking_lot::RwLock;
 use schemas::{ConfigEntity, ConfigEvent, ConfigOp, KeyHash, Text};
+use tokio::sync::watch;
 
 pub use principal::{Principal, Role};
 pub use quota::Quota;
 pub(crate) use quota::period_word;
-pub use records::{KeyRecord, Member, TeamRecord, UserRecord};
+pub use records::{KeyRecord, Member, ModelRecord, TeamRecord, UserRecord};
 
 /// Why an event of the config log was not understood. The event stays in the log; the state before
 /// it stays in force.
@@ -42,7 +44,9 @@ pub struct Directory {
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) zone: Zone,
     /// The budget over everything, from the file.
-    pub(crate) global: Quota,
+    pub(crate) global: ArcSwap<Quota>,
+    /// Sequence number of the last event about a model.
+    models: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -50,6 +54,7 @@ struct Records {
     keys: HashMap<KeyHash, Arc<KeyRecord>>,
     teams: HashMap<Text, Arc<TeamRecord>>,
     users: HashMap<Text, Arc<UserRecord>>,
+    models: HashMap<Text, Arc<ModelRecord>>,
 }
 
 impl Directory {
@@ -61,7 +66,15 @@ impl Directory {
             version: AtomicU64::new(0),
             changes: tokio::sync::Mutex::default(),
             zone,
-            global,
+            global: ArcSwap::from_pointee(global),
+            models: watch::Sender::new(0),
+        }
+    }
+
+    /// Another budget over everything. The same one keeps its window.
+    pub(crate) fn set_global(&self, global: Quota) {
+        if **self.global.load() != global {
+            self.global.store(Arc::new(global));
         }
     }
 
@@ -107,11 +120,24 @@ impl Directory {
                         .insert(event.id.clone(), Arc::new(record));
                 }
             },
+            ConfigEntity::Model => {
+                match event.op {
+                    ConfigOp::Delete => drop(self.records.write().models.remove(&event.id)),
+                    ConfigOp::Put => {
+                        let record =
+                            ModelRecord::read(&event.id, &event.body).map_err(unreadable)?;
+                        self.records
+                            .write()
+                            .models
+                            .insert(event.id.clone(), Arc::new(record));
+                    }
+                }
+                self.models.send_replace(version);
+            }
             // Entities of a later version: kept in the log, without effect here.
             ConfigEntity::Unknown
             | ConfigEntity::Organization
             | ConfigEntity::Budget
-            | ConfigEntity::Model
             | ConfigEntity::Setting => {}
         }
         self.version.fetch_max(version, Ordering::Release);
@@ -137,6 +163,36 @@ impl Directory {
     #[must_use]
     pub fn user(&self, id: &str) -> Option<Arc<UserRecord>> {
         self.records.read().users.get(id).cloned()
+    }
+
+    #[must_use]
+    pub fn model(&self, id: &str) -> Option<Arc<ModelRecord>> {
+        self.records.read().models.get(id).cloned()
+    }
+
+    /// All models of the log, oldest first, and the version that made them so.
+    #[must_use]
+    pub fn models(&self) -> (Vec<Arc<ModelRecord>>, u64) {
+        // First the version: what comes between is then put into force once more.
+        let version = self.models_version();
+        let mut models: Vec<_> = self.records.read().models.values().cloned().collect();
+        models.sort_by(|a, b| {
+            let age = a.created_at.cmp(&b.created_at);
+            age.then_with(|| a.model_id.cmp(&b.model_id))
+        });
+        (models, version)
+    }
+
+    /// Sequence number of the last event about a model in force.
+    #[must_use]
+    pub fn models_version(&self) -> u64 {
+        *self.models.borrow()
+    }
+
+    /// Tells of each change of a model.
+    #[must_use]
+    pub fn models_changed(&self) -> watch::Receiver<u64> {
+        self.models.subscribe()
     }
 
     /// The key of an alias. A scan: aliases are for management, never for calls.

@@ -99,11 +99,13 @@ impl Principal {
             );
         }
         let global = GLOBAL.clone();
-        out.push(
-            directory
-                .global
-                .scope(ScopeKind::Global, global.clone(), global, now, zone),
-        );
+        out.push(directory.global.load().scope(
+            ScopeKind::Global,
+            global.clone(),
+            global,
+            now,
+            zone,
+        ));
     }
 
     /// Which names this caller may ask for; `None`: all.

@@ -11,7 +11,7 @@ use crate::follow::{Frozen, Projection};
 impl Projection for Arc<Directory> {
     const TOPIC: Topic = Topic::Config;
     const NAME: &'static str = "config";
-    const READS: u16 = 1;
+    const READS: u16 = 2;
 
     fn apply(&self, version: u64, body: &[u8]) -> Result<(), String> {
         let event = ConfigEvent::from_body(body).map_err(|error| error.to_string())?;
@@ -21,16 +21,18 @@ impl Projection for Arc<Directory> {
     fn clear(&self) {
         *self.records.write() = Records::default();
         self.version.store(0, std::sync::atomic::Ordering::Release);
+        self.models.send_replace(0);
     }
 
     /// Only the pointers are taken under the lock: calls need it.
     fn freeze(&self) -> Frozen {
-        let (keys, teams, users): (Vec<_>, Vec<_>, Vec<_>) = {
+        let (keys, teams, users, models): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = {
             let records = self.records.read();
             (
                 records.keys.values().cloned().collect(),
                 records.teams.values().cloned().collect(),
                 records.users.values().cloned().collect(),
+                records.models.values().cloned().collect(),
             )
         };
         let version = self.version();
@@ -45,6 +47,10 @@ impl Projection for Arc<Directory> {
             }
             for user in users {
                 put(ConfigEntity::User, user.user_id.clone(), json(&*user));
+            }
+            for model in models {
+                let id = model.model_id.clone();
+                put(ConfigEntity::Model, id, json(&*model));
             }
             for key in keys {
                 put(ConfigEntity::Key, key.hash.to_string().into(), json(&*key));

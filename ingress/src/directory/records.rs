@@ -1,4 +1,4 @@
-//! The records of the config log: a key, a team, a user. Stored as JSON inside their event; a field
+//! The records of the config log: a key, a team, a user, a model. Stored as JSON inside their event; a field
 //! added later has a default, so that old events stay readable.
 
 use schemas::{KeyHash, Micros, Text};
@@ -58,6 +58,23 @@ pub struct TeamRecord {
     pub kept: Map<String, Value>,
     pub created_at: Micros,
     pub updated_at: Micros,
+}
+
+/// A model that came over the API: a deployment beside those of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelRecord {
+    /// `model_info.id`.
+    #[serde(skip, default = "no_text")]
+    pub model_id: Text,
+    /// In the shape of an entry of `model_list`. Its secrets are names of variables, or sealed.
+    pub entry: Map<String, Value>,
+    /// It is priced by this version of the catalog, or a later one.
+    pub prices_version: u64,
+    pub created_at: Micros,
+    pub updated_at: Micros,
+    pub created_by: Text,
+    pub updated_by: Text,
 }
 
 /// One member of a team.
@@ -134,6 +151,20 @@ impl Default for TeamRecord {
     }
 }
 
+impl Default for ModelRecord {
+    fn default() -> Self {
+        Self {
+            model_id: no_text(),
+            entry: Map::new(),
+            prices_version: 0,
+            created_at: Micros(0),
+            updated_at: Micros(0),
+            created_by: no_text(),
+            updated_by: no_text(),
+        }
+    }
+}
+
 impl Default for UserRecord {
     fn default() -> Self {
         Self {
@@ -201,5 +232,17 @@ impl UserRecord {
         user.user_id = id.clone();
         user.budget = format!("user:{id}").into();
         Ok(user)
+    }
+}
+
+impl ModelRecord {
+    /// The record in an event's body.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(id: &Text, body: &str) -> Result<Self, String> {
+        let mut model: Self = serde_json::from_str(body).map_err(|e| e.to_string())?;
+        model.model_id = id.clone();
+        Ok(model)
     }
 }

@@ -58,7 +58,8 @@ fn told(gateway: &Gateway, name: &str, deployment: &Deployment, status: &Status)
             "does not answer its health check".into()
         };
     }
-    if !gateway.config.routing.health.details {
+    let config = gateway.config();
+    if !config.routing.health.details {
         return told;
     }
     let base = deployment.shown_base.as_ref();
@@ -71,7 +72,7 @@ fn told(gateway: &Gateway, name: &str, deployment: &Deployment, status: &Status)
     told["time_per_output_token_s"] = status.per_token_s.into();
     told["cooldown_s"] = status.cooled_for.map(|left| left.as_secs_f64()).into();
     told["checked_s_ago"] = status.checked.map(|ago| ago.as_secs_f64()).into();
-    told["check"] = match (&entry.hints.check, gateway.config.routing.health.enabled) {
+    told["check"] = match (&entry.hints.check, config.routing.health.enabled) {
         (check, true) if check.disabled => "none",
         (_, false) => "none",
         (check, true) if check.paid.is_some() => "paid call",

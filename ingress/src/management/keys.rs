@@ -30,7 +30,7 @@ pub async fn generate(
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/generate")?;
     let mut request = object(&body)?;
-    new_keys::complete(&gateway.config.new_keys, &mut request, now)?;
+    new_keys::complete(&gateway.config().new_keys, &mut request, now)?;
     let text = match request.get("key") {
         None | Some(Value::Null) => fresh_key(),
         Some(value) => chosen_key(Field { name: "key", value })?,
@@ -343,7 +343,7 @@ fn hash_of(asked: &str) -> KeyHash {
     KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked))
 }
 
-fn actor(admin: &Principal) -> Text {
+pub(super) fn actor(admin: &Principal) -> Text {
     admin
         .key
         .as_ref()

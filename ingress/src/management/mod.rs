@@ -1,20 +1,22 @@
-//! Keys and teams over HTTP, in the shapes that LiteLLM's clients know. Every change is an event on
+//! Keys, teams and models over HTTP, in the shapes that LiteLLM's clients know. Every change is an event on
 //! the config log, durable before the answer; this folder never edits a record in place.
 
 mod changes;
 mod fields;
 mod key_fields;
 mod keys;
+mod models;
 mod new_keys;
 mod seed;
 pub(crate) mod show;
+mod show_models;
 mod team_fields;
 mod teams;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 
 use crate::Gateway;
 
@@ -32,4 +34,11 @@ pub fn routes() -> Router<Arc<Gateway>> {
         .route("/key/unblock", post(keys::unblock))
         .route("/team/new", post(teams::new))
         .route("/team/info", get(teams::info))
+        .route("/model/new", post(models::new))
+        .route("/model/update", post(models::update))
+        .route("/model/{id}/update", patch(models::patch))
+        .route("/model/delete", post(models::delete))
+        .route("/model/info", get(models::info))
+        .route("/v1/model/info", get(models::info))
+        .route("/model_group/info", get(models::groups))
 }

@@ -106,9 +106,13 @@ impl Pool {
         }
         let now = Instant::now();
         conn.used = now;
-        let mut idle = self.idle.lock();
-        let kept = idle.entry(peer.id).or_default();
         let old = |conn: &Conn| now.saturating_duration_since(conn.used) > IDLE_MAX;
+        let mut idle = self.idle.lock();
+        if !idle.contains_key(&peer.id) {
+            // A peer that no deployment has any more is never asked for: its last connection tells.
+            idle.retain(|_, kept| kept.last().is_some_and(|conn| !old(conn)));
+        }
+        let kept = idle.entry(peer.id).or_default();
         if kept.first().is_some_and(old) {
             kept.retain(|conn| !old(conn));
         }

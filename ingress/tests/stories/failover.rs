@@ -462,7 +462,7 @@ async fn a_paid_check_is_asked_for_and_billed() {
     assert_eq!(usage.outcome, Outcome::Ok);
     assert_eq!(
         &*usage.deployment,
-        &*world.gateway.config.models[0].deployment_id
+        &*world.gateway.config().models[0].deployment_id
     );
     assert!(usage.meters.output_tokens() > 0 && crate::world::bill(&usage) > NanoUsd::ZERO);
     assert_eq!(usage.attribution.key, None);
@@ -472,7 +472,13 @@ async fn a_paid_check_is_asked_for_and_billed() {
     assert!(sent.contains(r#""max_tokens":1"#), "{sent}");
     // Paid ones are far apart, and who is not to be looked at is not.
     assert_eq!(
-        world.gateway.config.routing.health.interval_paid.as_secs(),
+        world
+            .gateway
+            .config()
+            .routing
+            .health
+            .interval_paid
+            .as_secs(),
         300
     );
     let deadline = std::time::Instant::now() + Duration::from_secs(10);

@@ -18,6 +18,8 @@ pub enum Step {
     Stall,
     /// Goes on when it is told to.
     Wait(Arc<Notify>),
+    /// Goes on when it is let: [`Provider::let_go`].
+    Hold,
     /// Closes the connection, wherever the answer stands.
     Cut,
 }
@@ -34,6 +36,7 @@ struct Books {
 pub struct Provider {
     address: SocketAddr,
     books: Arc<Mutex<Books>>,
+    held: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -130,16 +133,19 @@ impl Provider {
             ..Books::default()
         }));
         let shared = books.clone();
+        let held = Arc::new(Notify::new());
+        let holds = held.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 shared.lock().connections += 1;
-                connections.spawn(serve(stream, shared.clone()));
+                connections.spawn(serve(stream, shared.clone(), holds.clone()));
             }
         });
         Self {
             address,
             books,
+            held,
             task,
         }
     }
@@ -150,6 +156,11 @@ impl Provider {
 
     pub fn script(&self, steps: Vec<Step>) {
         self.books.lock().script = steps;
+    }
+
+    /// One answer that is held goes on.
+    pub fn let_go(&self) {
+        self.held.notify_one();
     }
 
     pub fn bodies(&self) -> Vec<String> {
@@ -181,7 +192,7 @@ impl Drop for Provider {
     }
 }
 
-async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>) {
+async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>, held: Arc<Notify>) {
     stream.set_nodelay(true).unwrap();
     let mut buffer = Vec::new();
     while let Some((head, body)) = read(&mut stream, &mut buffer).await {
@@ -197,6 +208,10 @@ async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>) {
                 Step::Cut => return,
                 Step::Wait(word) => {
                     word.notified().await;
+                    true
+                }
+                Step::Hold => {
+                    held.notified().await;
                     true
                 }
                 Step::Stall => !closed(&mut stream, Duration::from_secs(60)).await,

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use budgets::{Budgets, Memory};
-use config::{AuthScheme, Config, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Secret};
+use config::{
+    AuthScheme, Config, Dialect, Loaded, ModelEntry, ModelLimits, ModelTimeouts, Secret, Source,
+};
 use ingress::directory::{Directory, Quota};
 use ingress::follow::{Follow, Snapshot};
+use ingress::reload::ReloadError;
 use ingress::{Gateway, Parts, Running};
 use journal::{EventLog, Journal, Options, Position};
 use metering::Catalog;
@@ -21,6 +24,7 @@ use schemas::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::provider::Provider;
 
@@ -37,8 +41,18 @@ pub struct World {
     pub http: reqwest::Client,
     pub folder: TempDir,
     pub follow: Follow<Arc<Directory>>,
+    _models: Models,
     running: Running,
 }
+
+impl Drop for Models {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Puts models of the log into force, as long as its world is there.
+struct Models(JoinHandle<()>);
 
 /// What a world does not have to itself.
 pub struct Shared {
@@ -155,6 +169,17 @@ pub fn config(base: &str) -> Config {
     }
 }
 
+/// Where a world's configuration comes from. Its environment holds one provider's key.
+pub fn source(config: Config) -> Source {
+    let made = Loaded {
+        config,
+        warnings: Vec::new(),
+    };
+    Source::made(made, |name| {
+        (name == "STORY_KEY").then(|| "sk-of-the-environment".to_owned())
+    })
+}
+
 pub fn open_journal(folder: &Path) -> Journal {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -210,6 +235,7 @@ impl World {
             assert!(follow.watch().caught_up(Duration::from_secs(10)).await);
         }
         let parts = Parts {
+            source: Arc::new(source(config.clone())),
             config: Arc::new(config),
             directory,
             partitions: options.partitions,
@@ -220,6 +246,7 @@ impl World {
             config_follow: follow.watch(),
             catalog: Arc::new(ArcSwap::from_pointee(catalog())),
             catalog_follow: None,
+            prices: None,
             budgets: Arc::new(budgets),
             store: None,
             cache: None,
@@ -227,6 +254,10 @@ impl World {
             master_key: KeyHash::of(MASTER),
         };
         let gateway = Arc::new(Gateway::new(parts).unwrap());
+        gateway.refresh().await.unwrap();
+        let models = Models(tokio::spawn(Gateway::follow_models(Arc::downgrade(
+            &gateway,
+        ))));
         let running =
             ingress::start(gateway.clone(), SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
         // Another test of this process may have been first.
@@ -238,8 +269,29 @@ impl World {
             http,
             folder,
             follow,
+            _models: models,
             running,
         }
+    }
+
+    /// Another configuration, as if a file had changed.
+    pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Result<(), ReloadError> {
+        let mut config = config(&self.provider.base());
+        change(&mut config);
+        self.gateway.reload(source(config)).await.map(drop)
+    }
+
+    /// A management call with this key.
+    pub async fn manage(&self, key: &str, route: &str, body: Value) -> Told {
+        let sent = self
+            .http
+            .post(self.url(route))
+            .bearer_auth(key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        Told::read(sent).await
     }
 
     pub fn url(&self, route: &str) -> String {

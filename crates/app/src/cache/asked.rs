@@ -55,11 +55,12 @@ impl Asked {
         }
     }
 
-    pub fn controls(self) -> Controls {
+    /// `ttl_s`: life of an answer where the call says none.
+    pub fn controls(self, ttl_s: u64) -> Controls {
         Controls {
             no_cache: self.no_cache,
             no_store: self.no_store,
-            ttl_s: self.ttl,
+            ttl_s: self.ttl.or(Some(ttl_s)),
             max_age_s: self.max_age,
             threshold: None,
             namespace: self.namespace,

@@ -10,10 +10,11 @@ use journal::EventLog;
 use schemas::{CatalogEvent, Micros};
 
 use super::block_on;
-use crate::catalog::{self, Book, Followed};
+use crate::catalog::{self, Followed};
 use crate::cli::{CatalogFlags, PricesCommand};
 use crate::parts::log;
 use crate::settings;
+use ingress::prices::Book;
 use metering::Catalog;
 use metering::import::{Import, Report, import_litellm};
 

@@ -83,7 +83,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     never("database_type", Kind::Text, DATABASE),
     never("database_args", ANY_MAP, DATABASE),
     never("database_*", Kind::Any, DATABASE),
-    never("store_model_in_db", Kind::Bool, DATABASE),
+    on(
+        "store_model_in_db",
+        Kind::Bool,
+        "whether /model/new and its kin are taken; what they change is on the log; default true",
+    ),
     never("supported_db_objects", TEXTS, DATABASE),
     never("disable_prisma_schema_update", Kind::Bool, DATABASE),
     never("allow_requests_on_db_unavailable", Kind::Bool, DATABASE),

@@ -192,6 +192,9 @@ pub(crate) const TOP: &[Setting] = &[
     ),
 ];
 
+/// An entry of `model_list`.
+pub(crate) const MODEL: Kind = Kind::Section(&[models::ENTRY]);
+
 /// Sections by name, for "it belongs in …".
 pub(crate) const SECTIONS: &[(&str, &[&[Setting]])] = &[
     ("the top level", &[TOP]),

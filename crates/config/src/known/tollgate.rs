@@ -9,6 +9,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Text,
         "where everything that lasts lives; default .tollgate/ beside the file",
     ),
+    on(
+        "secret_key",
+        Kind::Secret,
+        "seals provider keys given to /model/new on the log; from 16 characters; else TOLLGATE_SECRET_KEY, \
+         LITELLM_SALT_KEY",
+    ),
     on("journal", Kind::Section(&[JOURNAL]), "the local log"),
     on(
         "clickhouse",

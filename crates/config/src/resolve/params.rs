@@ -61,8 +61,9 @@ pub(super) fn params(item: &View<'_>, everywhere: Everywhere) -> Params {
 }
 
 fn also_drop(list: &View<'_>) -> Vec<String> {
-    let kept =
-        |name: &str| OURS.contains(&name) && !matches!(name, "n" | "best_of" | "stream_options" | "prediction");
+    let kept = |name: &str| {
+        OURS.contains(&name) && !matches!(name, "n" | "best_of" | "stream_options" | "prediction")
+    };
     list.items()
         .iter()
         .filter_map(|view| {

@@ -24,6 +24,8 @@ pub(super) fn server(root: &View<'_>, config: &mut Config) {
     {
         master.warn("does not begin with sk-; some clients refuse such keys");
     }
+    server.models_change = general.at("store_model_in_db").bool().unwrap_or(true);
+    server.secret_key = super::secret_key(root);
     server.always_include_stream_usage = general
         .at("always_include_stream_usage")
         .bool()

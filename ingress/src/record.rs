@@ -4,6 +4,8 @@
 //! A crash between the two leaves an ADMIT that [`crate::recovery`] closes at the next start.
 
 mod aside;
+mod attempts;
+mod end;
 mod open;
 
 use std::sync::Arc;
@@ -11,86 +13,20 @@ use std::time::{Duration, Instant};
 
 use config::FailureKind;
 
-use budgets::{Granted, Reserve, Scope, ScopeKind};
-use journal::Position;
+use budgets::{Granted, Scope, ScopeKind};
 use journal::fail_point::pass;
 use schemas::{
-    Admitted, Attempt, BudgetRef, CacheKind, Compression, Event, Identity, Meters, Micros, NanoUsd,
-    Outcome, Partition, Progress, RequestId, Stages, StreamMark, Text, Topic, Usage,
+    Admitted, BudgetRef, CacheKind, Compression, Event, Meters, Micros, NanoUsd, Outcome,
+    Partition, Progress, RequestId, Stages, StreamMark, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
 use crate::usage::Reading;
 use crate::{Error, Gateway, alerts, clock};
 
+pub use attempts::Onward;
+pub use end::{Closed, End, Settled};
 pub use open::{OpenCalls, Slot};
-
-/// How an attempt ended.
-#[derive(Debug)]
-pub struct End {
-    pub outcome: Outcome,
-    pub status: u16,
-    pub error_code: Option<Text>,
-    pub finish_reason: Option<Text>,
-    pub service_tier: Option<Text>,
-    pub reading: Reading,
-    /// A hit of the cache: which tier, how near, and what it saved.
-    pub hit: Option<(CacheKind, f32, NanoUsd)>,
-    /// When; unless it is now.
-    pub at: Option<Instant>,
-}
-
-impl End {
-    /// A complete answer.
-    #[must_use]
-    pub fn ok(reading: Reading, finish_reason: Option<Text>, service_tier: Option<Text>) -> Self {
-        Self {
-            outcome: Outcome::Ok,
-            status: 200,
-            error_code: None,
-            finish_reason,
-            service_tier,
-            reading,
-            hit: None,
-            at: None,
-        }
-    }
-
-    /// Nobody waited for the answer.
-    #[must_use]
-    pub fn cancelled(reading: Reading) -> Self {
-        Self {
-            outcome: Outcome::Cancelled,
-            // The status that nginx made known for a client that went away.
-            status: 499,
-            ..Self::ok(reading, None, None)
-        }
-    }
-
-    /// No complete answer; `reading` is what is billed all the same.
-    #[must_use]
-    pub fn failed(error: &Error, reading: Reading) -> Self {
-        Self {
-            outcome: Outcome::Error,
-            status: error.status().as_u16(),
-            error_code: Some(error.code().as_ref().into()),
-            ..Self::ok(reading, None, None)
-        }
-    }
-}
-
-/// A closed call: what it cost, and from when on it is durable.
-#[derive(Debug, Clone, Copy)]
-pub struct Closed {
-    /// All attempts together.
-    pub amount: NanoUsd,
-    /// The last attempt alone.
-    pub own: NanoUsd,
-    pub tokens: u64,
-    pub position: Position,
-    /// The record's name in the log.
-    pub event: Identity,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -132,22 +68,6 @@ pub struct Call {
     aside: Option<Box<aside::Aside>>,
     pub scopes: Vec<Scope>,
     pub granted: Granted,
-}
-
-/// What another attempt goes to, and what bounds it.
-pub struct Onward<'a> {
-    pub attempt_no: u32,
-    /// `first`, `retry` or `fallback`.
-    pub why: &'static str,
-    /// Waited before it.
-    pub after: Duration,
-    pub provider: &'a Text,
-    pub model: &'a Text,
-    pub deployment: &'a Text,
-    /// Tokens.
-    pub input_bound: u64,
-    /// Tokens of one choice.
-    pub output_cap: Option<u64>,
 }
 
 /// What a call is opened with.
@@ -280,31 +200,6 @@ impl Call {
         (self.usage.compression, self.usage.parent) = (saving, parent);
     }
 
-    /// The present attempt failed; it may be followed by another.
-    pub fn failed(&mut self, kind: FailureKind, status: u16) {
-        self.failed = Some((kind, status));
-    }
-
-    /// The call was sent where a threshold wants it.
-    pub fn steered(&mut self) {
-        self.why = "threshold";
-    }
-
-    /// The present attempt, as it ended.
-    fn attempt(&self, status: u32) -> Attempt {
-        let usage = &self.usage;
-        Attempt {
-            deployment: usage.deployment.clone(),
-            provider: usage.provider.clone(),
-            model: usage.model.clone(),
-            why: self.why.into(),
-            failure: self.failed.map(|(kind, _)| kind.name().into()),
-            status,
-            wait_us: whole_micros(self.waited),
-            took_us: micros(self.sent_at),
-        }
-    }
-
     /// The answer has begun, at `at`.
     pub fn first_byte(&mut self, at: Instant) {
         if self.usage.first_byte_us.is_none() {
@@ -391,103 +286,6 @@ impl Call {
             position: appended.position,
             event: appended.identity,
         })
-    }
-
-    /// What an attempt that ends so would be charged.
-    #[must_use]
-    pub fn would_cost(&self, reading: &Reading) -> NanoUsd {
-        let mut usage = (*self.usage).clone();
-        usage.last = false;
-        usage.meters = reading.meters.clone();
-        self.charge(&usage).0
-    }
-
-    /// Writes the USAGE of an attempt that was not the last: one that may have cost, or one after which more
-    /// is held, for its record tells the next start what is held from here on. The call goes on.
-    ///
-    /// # Errors
-    /// The journal failed: nobody could bill what has been used, so nothing more may be.
-    pub fn attempt_over(&mut self, end: End) -> Result<(), Error> {
-        self.usage.last = false;
-        let own = self.fill(end);
-        self.spent = self.spent.saturating_add(own);
-        self.spent_tokens = self.spent_tokens.saturating_add(tokens(&self.usage));
-        self.usage.hold = self.room();
-        let attempts = std::mem::take(&mut self.usage.attempts);
-        let appended =
-            self.gateway
-                .journal
-                .append(Topic::Usage, self.partition, &self.usage.body());
-        self.usage.last = true;
-        self.usage.attempts = attempts;
-        self.gateway.journal.sync_soon(appended?.position);
-        self.gateway.metrics.attempted(&self.usage, own);
-        Ok(())
-    }
-
-    /// Turns to another deployment; nothing has been sent there yet.
-    pub fn onward(&mut self, to: &Onward<'_>) {
-        self.state = State::Admitted;
-        // None where a deployment had no room: nothing went out.
-        if let Some((_, status)) = self.failed {
-            let ended = self.attempt(u32::from(status));
-            self.usage.attempts.push(ended);
-            self.failed = None;
-        }
-        (self.why, self.waited) = (to.why, to.after);
-        self.usage.stages.connect_us = None;
-        self.input_bound = to.input_bound;
-        self.output_bound = to
-            .output_cap
-            .map(|cap| cap.saturating_mul(u64::from(self.choices)));
-        (self.output_estimate, self.told) = (0, None);
-        let hold = self.room();
-        let usage = &mut self.usage;
-        usage.hold = hold;
-        usage.attempt_no = to.attempt_no;
-        usage.provider = to.provider.clone();
-        usage.model = to.model.clone();
-        usage.deployment = to.deployment.clone();
-        (usage.first_byte_us, usage.meters) = (None, Meters::default());
-    }
-
-    /// Tokens of prompt and answer that a limit counts until the call tells its own.
-    #[must_use]
-    pub fn expected_tokens(&self) -> u64 {
-        self.input_estimate
-            .saturating_add(self.output_bound.unwrap_or(0))
-    }
-
-    /// Held for the call and not spent by its earlier attempts. Nothing where no limit is checked.
-    #[must_use]
-    pub fn room(&self) -> NanoUsd {
-        let left = self.granted.amount.saturating_sub(self.spent);
-        left.max(NanoUsd::ZERO)
-    }
-
-    /// Whether a budget with a limit is checked.
-    #[must_use]
-    pub fn is_limited(&self) -> bool {
-        self.scopes.iter().any(|scope| scope.limit.is_some())
-    }
-
-    /// Holds more, at least `least`, on the call's own scopes.
-    ///
-    /// # Errors
-    /// There is no room; what is held stays held.
-    pub async fn raise(&mut self, amount: NanoUsd, least: NanoUsd) -> Result<(), Error> {
-        let more = Reserve {
-            hold: self.usage.request_id,
-            amount,
-            least,
-            tokens: 0,
-            scopes: &self.scopes,
-            now: clock::now(),
-            expires: self.expires,
-        };
-        let added = self.gateway.budgets.raise(&more).await?;
-        self.granted.amount = self.granted.amount.saturating_add(added);
-        Ok(())
     }
 
     /// Puts the end of an attempt into its record. Answers what it costs.
@@ -582,17 +380,6 @@ impl Call {
             .iter()
             .position(|scope| scope.kind == ScopeKind::Key)
     }
-}
-
-/// A call whose record is durable.
-#[derive(Debug)]
-pub struct Settled {
-    /// All attempts together.
-    pub amount: NanoUsd,
-    /// The last attempt alone.
-    pub own: NanoUsd,
-    /// In the order of the scopes; empty when the hold was gone.
-    pub spends: Vec<NanoUsd>,
 }
 
 impl Drop for Call {

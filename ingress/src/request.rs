@@ -1,28 +1,25 @@
 //! What the gateway needs to know of a request to a model, read in one pass over the body. Never builds a
 //! JSON tree, never judges fields that it does not use: those reach the provider untouched.
 
+mod fields;
+mod form;
+mod units;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use memchr::memmem;
 use schemas::Text;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::Error;
 use crate::endpoint::Endpoint;
-use crate::json::KEYS;
-use crate::usage::tokens_of_bytes;
-use crate::{Error, form};
 
-/// The lowest rate at which speech is stored, bytes a second: Opus at 6 kbit/s.
-const SPEECH_BYTES_MIN: u64 = 750;
-/// The usual one: 64 kbit/s.
-const SPEECH_BYTES: u64 = 8_000;
-/// Tokens of a second of speech. <https://platform.openai.com/docs/guides/realtime-costs>
-const SPEECH_TOKENS: u64 = 10;
-/// Documents that one search of a reranker covers. <https://cohere.com/pricing>
-const DOCUMENTS_PER_SEARCH: u64 = 100;
+use fields::{
+    Fields, bad, choices, count, flag, include_usage, malformed, missing, ours, wrong_type,
+};
+use units::attachments;
+pub use units::{Attachments, Units};
 
 /// A request to a model, with the places in the body where it may have to be edited.
 #[derive(Debug)]
@@ -80,138 +77,6 @@ pub struct OwnRules {
     pub also_drop: Vec<String>,
     /// `allowed_openai_params`.
     pub allow: Vec<String>,
-}
-
-/// Upper bounds of what stands in the messages beside text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Attachments {
-    pub images: u64,
-    pub files: u64,
-}
-
-/// What a request can use at most on meters that are not tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Units {
-    pub images: u64,
-    pub seconds: u64,
-    pub characters: u64,
-    pub searches: u64,
-}
-
-/// A field as it stands in the body; a `null` is told apart from an absent field.
-#[derive(Default, Clone, Copy)]
-struct Field<'a>(Option<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
-    }
-}
-
-impl<'a> Field<'a> {
-    /// The text of a value that is not `null`.
-    fn text(self) -> Option<&'a str> {
-        self.0.map(RawValue::get).filter(|text| *text != "null")
-    }
-}
-
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, default)]
-    model: Field<'a>,
-    #[serde(borrow, default)]
-    messages: Field<'a>,
-    #[serde(borrow, default)]
-    prompt: Field<'a>,
-    #[serde(borrow, default)]
-    input: Field<'a>,
-    #[serde(borrow, default)]
-    query: Field<'a>,
-    #[serde(borrow, default)]
-    documents: Field<'a>,
-    #[serde(borrow, default)]
-    stream: Field<'a>,
-    #[serde(borrow, default)]
-    stream_options: Field<'a>,
-    #[serde(borrow, default)]
-    max_tokens: Field<'a>,
-    #[serde(borrow, default)]
-    max_completion_tokens: Field<'a>,
-    #[serde(borrow, default)]
-    max_output_tokens: Field<'a>,
-    #[serde(borrow, default)]
-    n: Field<'a>,
-    #[serde(borrow, default)]
-    best_of: Field<'a>,
-    #[serde(borrow, default)]
-    user: Field<'a>,
-    #[serde(borrow, default)]
-    metadata: Field<'a>,
-    #[serde(borrow, default)]
-    prediction: Field<'a>,
-    #[serde(borrow, default)]
-    cache: Field<'a>,
-    #[serde(borrow, default)]
-    num_retries: Field<'a>,
-    #[serde(borrow, default)]
-    fallbacks: Field<'a>,
-    #[serde(borrow, default)]
-    timeout: Field<'a>,
-    #[serde(borrow, default)]
-    mock_response: Field<'a>,
-    #[serde(borrow, default)]
-    drop_params: Field<'a>,
-    #[serde(borrow, default)]
-    additional_drop_params: Field<'a>,
-    #[serde(borrow, default)]
-    allowed_openai_params: Field<'a>,
-}
-
-impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Field<'a> {
-        match name {
-            "messages" => self.messages,
-            "prompt" => self.prompt,
-            "input" => self.input,
-            "query" => self.query,
-            "documents" => self.documents,
-            "max_tokens" => self.max_tokens,
-            "max_completion_tokens" => self.max_completion_tokens,
-            "max_output_tokens" => self.max_output_tokens,
-            _ => Field(None),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Metadata<'a> {
-    #[serde(borrow, default)]
-    tags: Field<'a>,
-    #[serde(borrow, default)]
-    spend_logs_metadata: Field<'a>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-fn bad(param: &str, message: String) -> Error {
-    Error::BadRequest {
-        message,
-        param: Some(param.to_owned()),
-    }
-}
-
-fn wrong_type(param: &str, wanted: &str, got: &str) -> Error {
-    let mut shown: String = got.chars().take(40).collect();
-    if shown.len() < got.len() {
-        shown.push('…');
-    }
-    bad(
-        param,
-        format!("invalid type for '{param}': expected {wanted}, got {shown}"),
-    )
 }
 
 impl ModelRequest {
@@ -356,88 +221,6 @@ impl ModelRequest {
             body,
         })
     }
-
-    /// Reads a form. `named` is the model that the path names.
-    ///
-    /// # Errors
-    /// [`Error::BadRequest`] names the field.
-    pub fn parse_form(
-        endpoint: Endpoint,
-        body: Bytes,
-        content_type: &HeaderValue,
-        named: Option<Text>,
-    ) -> Result<Self, Error> {
-        let boundary = content_type.to_str().ok().and_then(form::boundary);
-        let boundary = boundary.ok_or_else(|| Error::BadRequest {
-            message: "expected a form: content-type multipart/form-data with its boundary"
-                .to_owned(),
-            param: None,
-        })?;
-        let parts = form::parts(&body, boundary).map_err(|why| Error::BadRequest {
-            message: format!("the form in the request body is broken: {why}"),
-            param: None,
-        })?;
-        let find = |name: &str| parts.iter().find(|part| part.name == name);
-        let text = |name: &str| {
-            let value = body.get(find(name)?.value.clone())?;
-            std::str::from_utf8(value).ok().map(str::trim)
-        };
-        let model = match named {
-            Some(named) => named,
-            None => text("model")
-                .filter(|model| !model.is_empty())
-                .ok_or_else(|| missing("model"))?
-                .into(),
-        };
-        let file = find("file").ok_or_else(|| missing("file"))?;
-        Ok(Self {
-            units: Units {
-                seconds: (file.value.len() as u64).div_ceil(SPEECH_BYTES_MIN),
-                ..Units::default()
-            },
-            model,
-            model_at: find("model").map(|part| part.value.clone()),
-            form: Some(content_type.clone()),
-            stream: text("stream") == Some("true"),
-            include_usage: false,
-            stream_options_at: None,
-            output_cap: None,
-            null_caps: [None, None],
-            choices: 1,
-            end_user: text("user").filter(|user| !user.is_empty()).map(Text::from),
-            tags: Vec::new(),
-            ours: Vec::new(),
-            cache_at: None,
-            attachments: Attachments::default(),
-            num_retries: None,
-            fallbacks: None,
-            timeout: None,
-            mock: None,
-            logged: None,
-            rules: None,
-            predicts: false,
-            first_member: 0,
-            endpoint,
-            body: body.clone(),
-        })
-    }
-}
-
-impl ModelRequest {
-    /// Tokens that the input probably has.
-    #[must_use]
-    pub fn input_estimate(&self) -> u64 {
-        if self.form.is_some() {
-            return self.speech_estimate() * SPEECH_TOKENS;
-        }
-        tokens_of_bytes(self.body.len() as u64)
-    }
-
-    /// Seconds that the speech of a form probably has.
-    #[must_use]
-    pub fn speech_estimate(&self) -> u64 {
-        self.units.seconds * SPEECH_BYTES_MIN / SPEECH_BYTES
-    }
 }
 
 impl OwnRules {
@@ -463,127 +246,6 @@ impl OwnRules {
             also_drop: names("additional_drop_params", also)?,
             allow: names("allowed_openai_params", allow)?,
         })))
-    }
-}
-
-impl Units {
-    fn of(endpoint: Endpoint, fields: &Fields<'_>, choices: u32) -> Result<Self, Error> {
-        let mut units = Self::default();
-        match endpoint {
-            Endpoint::Images => units.images = u64::from(choices),
-            Endpoint::Speech => {
-                let text = fields.input.text().unwrap_or_default();
-                let input: String = serde_json::from_str(text)
-                    .map_err(|_| wrong_type("input", "a string", text))?;
-                units.characters = input.chars().count() as u64;
-            }
-            Endpoint::Rerank => {
-                let text = fields.documents.text().unwrap_or_default();
-                let documents: Vec<&RawValue> = serde_json::from_str(text)
-                    .map_err(|_| wrong_type("documents", "an array", text))?;
-                units.searches = (documents.len() as u64)
-                    .div_ceil(DOCUMENTS_PER_SEARCH)
-                    .max(1);
-            }
-            _ => {}
-        }
-        Ok(units)
-    }
-}
-
-fn missing(name: &str) -> Error {
-    bad(name, format!("missing required parameter: '{name}'"))
-}
-
-fn choices(name: &str, field: Field<'_>) -> Result<u32, Error> {
-    match count(name, field)? {
-        None => Ok(1),
-        Some(n) => u32::try_from(n)
-            .ok()
-            .filter(|n| (1..=128).contains(n))
-            .ok_or_else(|| bad(name, format!("'{name}' must be from 1 to 128, got {n}"))),
-    }
-}
-
-fn malformed(error: &serde_json::Error) -> Error {
-    let text = error.to_string();
-    let duplicate = text
-        .strip_prefix("duplicate field `")
-        .and_then(|rest| rest.split('`').next());
-    let message = match duplicate {
-        Some(field) => format!(
-            "'{field}' stands twice in the request body (line {} column {})",
-            error.line(),
-            error.column()
-        ),
-        None if error.is_data() => format!("the request body must be a JSON object: {text}"),
-        None => format!("the request body is not valid JSON: {text}"),
-    };
-    Error::BadRequest {
-        message,
-        param: duplicate.map(str::to_owned),
-    }
-}
-
-fn flag(name: &str, field: Field<'_>) -> Result<bool, Error> {
-    match field.text() {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(other) => Err(wrong_type(name, "a boolean", other)),
-    }
-}
-
-fn count(name: &str, field: Field<'_>) -> Result<Option<u64>, Error> {
-    let Some(text) = field.text() else {
-        return Ok(None);
-    };
-    match text.parse() {
-        Ok(0) if !matches!(name, "n" | "best_of") => {
-            Err(bad(name, format!("'{name}' must be at least 1")))
-        }
-        Ok(number) => Ok(Some(number)),
-        Err(_) => Err(wrong_type(name, "a positive integer", text)),
-    }
-}
-
-fn include_usage(field: Field<'_>) -> Result<bool, Error> {
-    let Some(text) = field.text() else {
-        return Ok(false);
-    };
-    let options: StreamOptions = serde_json::from_str(text)
-        .map_err(|_| wrong_type("stream_options", "an object with booleans", text))?;
-    Ok(options.include_usage == Some(true))
-}
-
-/// Of `metadata`, which belongs to the provider too, what is ours: its tags and where they stand, and what the
-/// caller wants in its logs. What has another shape than ours is left alone.
-fn ours(metadata: &str) -> (Vec<Text>, Option<&str>, Option<&str>) {
-    let Ok(found) = serde_json::from_str::<Metadata<'_>>(metadata) else {
-        return (Vec::new(), None, None);
-    };
-    let logged = found.spend_logs_metadata.text();
-    let logged = logged.filter(|text| text.starts_with('{'));
-    let list = found.tags.text().and_then(|raw| {
-        let list = serde_json::from_str::<Vec<String>>(raw).ok()?;
-        Some((list.into_iter().map(Text::from).collect(), raw))
-    });
-    match list {
-        Some((tags, raw)) => (tags, Some(raw), logged),
-        None => (Vec::new(), None, logged),
-    }
-}
-
-/// Counts keys that carry an attachment; a text that merely holds such a word between quotes has
-/// them escaped, so it is never counted, and one part may count twice: these are upper bounds.
-fn attachments(messages: &[u8]) -> Attachments {
-    let count = |needle: &[u8]| memmem::find_iter(messages, needle).count() as u64;
-    // Most requests hold none of them: one pass finds that out.
-    if KEYS.kind.first(messages).is_none() {
-        return Attachments::default();
-    }
-    Attachments {
-        images: count(b"\"image_url\"") + count(b"\"input_image\"") + count(b"\"image\""),
-        files: count(b"\"file\"") + count(b"\"video_url\"") + count(b"\"input_file\""),
     }
 }
 

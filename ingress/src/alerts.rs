@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use budgets::{Refusal, Scope, ScopeKind};
-use config::AlertPost;
+use config::{AlertPost, AlertShape};
 use parking_lot::Mutex;
 use schemas::{Micros, NanoUsd, RequestId, Text};
 use serde_json::{Value, json};
@@ -31,10 +31,17 @@ pub enum AlertKind {
     ThresholdCrossed,
     BudgetCrossed,
     Exception,
+    /// Somebody wants to see one arrive.
+    Test,
 }
 
 impl AlertKind {
-    const ALL: [Self; 3] = [Self::ThresholdCrossed, Self::BudgetCrossed, Self::Exception];
+    const ALL: [Self; 4] = [
+        Self::ThresholdCrossed,
+        Self::BudgetCrossed,
+        Self::Exception,
+        Self::Test,
+    ];
 
     /// LiteLLM's word for it.
     #[must_use]
@@ -43,6 +50,7 @@ impl AlertKind {
             Self::ThresholdCrossed => "threshold_crossed",
             Self::BudgetCrossed => "budget_crossed",
             Self::Exception => "llm_exceptions",
+            Self::Test => "test",
         }
     }
 }
@@ -54,6 +62,8 @@ pub struct Alert {
     pub message: String,
     /// Of a budget: whose, its spend and its limit.
     budget: Option<Budget>,
+    /// Where alone it goes; none: everywhere that wants its kind.
+    only: Option<AlertShape>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +83,7 @@ impl Alert {
         match self.kind {
             AlertKind::Exception => post.exceptions,
             AlertKind::ThresholdCrossed | AlertKind::BudgetCrossed => post.budgets,
+            AlertKind::Test => self.only == Some(post.shape),
         }
     }
 
@@ -228,7 +239,22 @@ impl Alerts {
                 error.status().as_u16()
             ),
             budget: None,
+            only: None,
         });
+    }
+
+    /// Sends an alert to see it arrive. False where nobody is told in that way.
+    pub fn test(&self, shape: AlertShape) -> bool {
+        if !self.rules.posts.iter().any(|post| post.shape == shape) {
+            return false;
+        }
+        self.raise(Alert {
+            kind: AlertKind::Test,
+            message: "this is a test: alerts of this gateway arrive here".to_owned(),
+            budget: None,
+            only: Some(shape),
+        });
+        true
     }
 
     fn crossed(&self, kind: AlertKind, budget: Budget) {
@@ -248,6 +274,7 @@ impl Alerts {
             kind,
             message,
             budget: Some(budget),
+            only: None,
         });
     }
 

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
@@ -15,15 +14,16 @@ use crate::Gateway;
 use crate::auth::authenticate;
 use crate::directory::Role;
 use crate::error::Error;
+use crate::router::Routes;
 
 /// Keys of one call at most.
 const KEYS_MAX: usize = 1_000;
 
 /// The cache's routes.
-pub fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/cache/ping", get(ping))
-        .route("/cache/delete", post(delete))
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/cache/ping", ping)
+        .post("/cache/delete", delete)
 }
 
 /// `GET /cache/ping`: 503 while nothing can be had from the cache.

@@ -78,6 +78,19 @@ impl Endpoint {
         by_path(rest).map(|endpoint| (endpoint, None))
     }
 
+    /// Every path that asks for one, as [`Endpoint::of`] knows them, `{model}` for a name.
+    pub fn paths() -> impl Iterator<Item = String> {
+        let each = |one: Self| {
+            let path = one.path();
+            let again = (one == Self::Rerank).then(|| format!("/v2{path}"));
+            let azure = format!("/openai/deployments/{{model}}{path}");
+            [format!("/v1{path}"), path.to_owned(), azure]
+                .into_iter()
+                .chain(again)
+        };
+        Self::ALL.into_iter().flat_map(each)
+    }
+
     /// Members that a body must have beside `model`.
     #[must_use]
     pub const fn required(self) -> &'static [&'static str] {
@@ -171,5 +184,8 @@ mod tests {
         for (path, wanted) in table {
             assert_eq!(Endpoint::of(path), wanted, "{path}");
         }
+        let told: Vec<String> = Endpoint::paths().collect();
+        assert_eq!(told.len(), 3 * Endpoint::ALL.len() + 1);
+        assert!(told.iter().all(|path| Endpoint::of(path).is_some()));
     }
 }

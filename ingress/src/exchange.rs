@@ -197,7 +197,9 @@ impl Exchange {
             return Err(Failed::upstream(self, source, Reading::default()));
         }
         let until = self.worker.upstream.first_byte_by(self.dispatched);
-        match answer.peek(until).await.map(openai::first_error) {
+        // Where a first token is waited for only so long, a keep-alive is none.
+        let begun = answer.peek(until, until.is_some()).await;
+        match begun.map(openai::first_error) {
             Ok(None) => Ok(Attempted::Stream(answer)),
             Ok(Some(error)) => Err(Failed::provider(error)),
             Err(source) => Err(self.lost(source, true)),
@@ -367,8 +369,8 @@ impl Exchange {
             .map_or(&self.served.shown, |member| &member.served.shown)
     }
 
-    /// Counts a success of the deployment, and what it tells of its speed.
-    pub fn succeeded(&mut self, first: Instant, answered: Instant, tokens: (i64, i64)) {
+    /// Counts a success of the deployment, and what it tells of its speed. `first`: when a stream began.
+    pub fn succeeded(&mut self, first: Option<Instant>, answered: Instant, tokens: (i64, i64)) {
         let deployment = &self.served.deployment;
         deployment.metrics.successes.fetch_add(1, Relaxed);
         let whole = answered.saturating_duration_since(self.dispatched);
@@ -376,7 +378,7 @@ impl Exchange {
         gateway.metrics.provider.observe(whole);
         let natural = |tokens: i64| u64::try_from(tokens).unwrap_or(0);
         let took = Took {
-            first: first.saturating_duration_since(self.dispatched),
+            first: first.map(|first| first.saturating_duration_since(self.dispatched)),
             whole,
             prompt: natural(tokens.0),
             tokens: natural(tokens.1),

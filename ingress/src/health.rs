@@ -13,19 +13,31 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, json};
 
 use crate::auth::authenticate;
+use crate::router::Routes;
 use crate::{Beside as _, Error, Gateway, follow, metrics};
 
-pub use deployments::deployments;
-pub use shown::{routes, services, shared, test};
+pub use shown::listed;
+
+/// The routes of health.
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/health", deployments::deployments)
+        .get("/health/liveliness", alive)
+        .get("/health/liveness", alive)
+        .get("/health/readiness", ready)
+        .get("/health/services", shown::services)
+        .get("/health/shared-status", shown::shared)
+        .get("/test", shown::test)
+}
 
 /// `GET /health/liveliness`, `/health/liveness`.
-pub async fn alive() -> Json<&'static str> {
+async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
 
 /// `GET /health/readiness`: 503 with what is missing. What is only late or out of reach, while calls go on,
 /// stands under `degraded`.
-pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     let mut missing = Vec::new();
     let mut degraded = Vec::new();
     match gateway.journal.takes() {

@@ -91,7 +91,10 @@ impl Exchange {
             // A plain answer has begun with its head: providers send it when they are done.
             if streamed && answer.status.is_success() {
                 let until = upstream.first_byte_by(sent);
-                answer.peek(until).await.map_err(|source| (source, true))?;
+                answer
+                    .peek(until, true)
+                    .await
+                    .map_err(|source| (source, true))?;
             }
             Ok(answer)
         })

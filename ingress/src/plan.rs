@@ -67,6 +67,8 @@ pub struct Wishes {
 struct Facts {
     org: Text,
     tokens: u64,
+    /// The same by other vocabularies, where not all that may serve the call have one.
+    also: Vec<(Encoding, u64)>,
     output: u64,
     choices: u32,
     tags: Vec<Text>,
@@ -109,7 +111,7 @@ impl Plan {
         } else {
             began = Some(Instant::now());
             // A box, so that calls that need none of it have no room for it.
-            let facts = Box::pin(Facts::of(gateway, &models, &asked, came));
+            let facts = Box::pin(Facts::of(gateway, &models, &asked, &overrides, came));
             Some(Box::new(facts.await))
         };
         let elsewhere = facts
@@ -171,10 +173,12 @@ impl Plan {
         let facts = self.facts.as_deref();
         let cost = |served: &Arc<Served>| facts?.cost(gateway, served);
         let window = |served: &Arc<Served>| facts?.of_price(gateway, served, Price::max_input);
+        let size = |served: &Arc<Served>| facts.map_or(0, |facts| facts.size(served));
         let ask = match facts {
             None => Ask::default(),
             Some(facts) => Ask {
                 tokens: facts.tokens,
+                size: (!facts.also.is_empty()).then_some(&size),
                 output: facts.output,
                 tags: &facts.tags,
                 region: facts.region.as_deref(),
@@ -257,7 +261,8 @@ impl Facts {
     async fn of(
         gateway: &Gateway,
         models: &Models,
-        asked: &Group<Arc<Served>>,
+        asked: &Arc<Group<Arc<Served>>>,
+        overrides: &Overrides,
         came: Came<'_>,
     ) -> Self {
         let Came {
@@ -271,6 +276,7 @@ impl Facts {
         let mut facts = Self {
             org: caller.attribution().org.0,
             tokens: tokens_of_bytes(request.body.len() as u64),
+            also: Vec::new(),
             output: request.output_cap.unwrap_or(0),
             choices: request.choices,
             tags: if rules.tag_filtering {
@@ -304,10 +310,18 @@ impl Facts {
             own.map(u64::from)
                 .or_else(|| facts.of_price(gateway, served, Price::max_input))
         };
-        let windows = asked.members().iter().filter_map(|m| window(&m.served));
+        let groups = reachable(models, asked, overrides);
+        let members = || groups.iter().flat_map(|group| group.members());
+        let windows = members().filter_map(|m| window(&m.served));
         let least = windows.chain(many).min();
         if least.is_some_and(|least| bytes > least) {
-            facts.tokens = counted(asked, request).await;
+            let mut encodings: Vec<Encoding> = Vec::new();
+            for encoding in members().map(|m| vocabulary(&m.served)) {
+                if !encodings.contains(&encoding) {
+                    encodings.push(encoding);
+                }
+            }
+            (facts.tokens, facts.also) = counted(encodings, request).await;
         }
         let price = |one: &Arc<Served>| facts.cost(gateway, one).or_else(|| hinted(one, &facts));
         let first = asked.members().first();
@@ -321,6 +335,13 @@ impl Facts {
         };
         facts.must_fit |= facts.class != Class::Ordinary;
         facts
+    }
+
+    /// Tokens of the prompt for a deployment.
+    fn size(&self, served: &Served) -> u64 {
+        let own = vocabulary(served);
+        let known = self.also.iter().find(|(encoding, _)| *encoding == own);
+        known.map_or(self.tokens, |(_, tokens)| *tokens)
     }
 
     /// What the catalog says of a deployment's model.
@@ -366,25 +387,48 @@ fn hinted(served: &Served, facts: &Facts) -> Option<NanoUsd> {
     Some(NanoUsd(each.0.saturating_mul(tokens) / 1_000))
 }
 
-/// Tokens of the messages by the model's own vocabulary.
-async fn counted(asked: &Group<Arc<Served>>, request: &ModelRequest) -> u64 {
-    let model = asked
-        .members()
-        .first()
-        .map(|m| m.served.upstream_model.clone());
-    let encoding = Encoding::of(model.as_deref().unwrap_or_default());
+/// Every group that may serve a call: the one of its name, those of names that may follow, and the one that
+/// thresholds send calls to.
+fn reachable(
+    models: &Models,
+    asked: &Arc<Group<Arc<Served>>>,
+    overrides: &Overrides,
+) -> Vec<Arc<Group<Arc<Served>>>> {
+    let followers = models.rules.followers(&asked.name, overrides);
+    let followers = followers.filter_map(|name| models.find(name).ok());
+    [asked.clone()]
+        .into_iter()
+        .chain(followers)
+        .chain(models.everything().cloned())
+        .collect()
+}
+
+fn vocabulary(served: &Served) -> Encoding {
+    Encoding::of(&served.upstream_model)
+}
+
+/// Tokens of the messages by each vocabulary, the first one first.
+async fn counted(encodings: Vec<Encoding>, request: &ModelRequest) -> (u64, Vec<(Encoding, u64)>) {
     let body = request.body.clone();
     let estimate = tokens_of_bytes(body.len() as u64);
     let count = move || {
-        texts(&body).map_or(estimate, |(text, framing)| {
-            routing::count(encoding, &text) + framing
-        })
+        let Some((text, framing)) = texts(&body) else {
+            return Vec::new();
+        };
+        let tokens = |encoding| (encoding, routing::count(encoding, &text) + framing);
+        encodings.into_iter().map(tokens).collect()
     };
-    if request.body.len() <= COUNTED_HERE {
-        return count();
+    let mut counted: Vec<_> = if request.body.len() <= COUNTED_HERE {
+        count()
+    } else {
+        // It never panics; were it to, the estimate is what is left.
+        tokio::task::spawn_blocking(count).await.unwrap_or_default()
+    };
+    if counted.is_empty() {
+        return (estimate, counted);
     }
-    // It never panics; were it to, the estimate is what is left.
-    tokio::task::spawn_blocking(count).await.unwrap_or(estimate)
+    let (_, first) = counted.remove(0);
+    (first, counted)
 }
 
 /// Appends what of a message becomes tokens; none where it is no object.

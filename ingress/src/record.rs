@@ -24,6 +24,7 @@ use crate::synced::{Synced, Syncs};
 use crate::usage::Reading;
 use crate::{Error, Gateway, alerts, clock};
 
+pub use aside::HEDGED;
 pub use attempts::Onward;
 pub use end::{Closed, End, Settled};
 pub use open::{OpenCalls, Slot};
@@ -230,6 +231,7 @@ impl Call {
                 input_tokens: self.input_estimate.min(self.input_bound),
                 output_tokens: self.bounded(self.output_estimate),
             },
+            beside: self.on_the_way(),
         };
         if let Err(error) =
             self.gateway

@@ -13,15 +13,20 @@ use schemas::{
 };
 
 use crate::Error;
+use crate::record::HEDGED;
 use crate::usage::{Reading, tokens_of_bytes};
 
 /// A call without its end.
 struct Open {
     partition: Partition,
     admitted: Admitted,
-    mark: Option<StreamMark>,
-    /// Of the last attempt that was recorded: its number, and what is held from there on.
-    before: Option<(u32, NanoUsd)>,
+    /// Attempts that were on their way, by the last mark. None before the first: an attempt after the first is
+    /// marked before it goes out.
+    marked: Option<Vec<StreamMark>>,
+    /// The highest number of an attempt that is recorded.
+    over: u32,
+    /// What is held from there on.
+    hold: NanoUsd,
 }
 
 /// A call that was closed for one that cannot do it any more.
@@ -46,17 +51,18 @@ pub async fn recover(journal: &Journal, now: Micros) -> Result<Vec<Abandoned>, E
     let mut closed = Vec::new();
     let mut last = None;
     for call in open.into_values() {
-        let usage = abandoned(&call, now);
+        let (beside, usage) = abandoned(&call, now);
+        let mut used = tokens(&usage);
+        for other in beside {
+            journal.append(Topic::Usage, call.partition, &other.body())?;
+            used = used.saturating_add(tokens(&other));
+        }
         let appended = journal.append_final(Topic::Usage, call.partition, &usage.body())?;
         last = Some(appended.position);
-        let tokens = usage
-            .meters
-            .input_tokens()
-            .saturating_add(usage.meters.output_tokens());
         closed.push(Abandoned {
             hold: usage.request_id,
             amount: usage.hold,
-            tokens: u64::try_from(tokens).unwrap_or(0),
+            tokens: used,
             event: appended.identity,
         });
     }
@@ -84,16 +90,19 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
                     admitted.request_id,
                     Open {
                         partition,
+                        marked: None,
+                        over: 0,
+                        hold: admitted.hold,
                         admitted,
-                        mark: None,
-                        before: None,
                     },
                 );
             }
             Topic::Progress => {
                 let progress: Progress = decode(&record)?;
                 if let Some(call) = open.get_mut(&progress.request_id) {
-                    call.mark = Some(progress.mark);
+                    let mut marked = progress.beside;
+                    marked.push(progress.mark);
+                    call.marked = Some(marked);
                 }
             }
             Topic::Usage => {
@@ -101,7 +110,7 @@ fn open_calls(journal: &Journal) -> Result<HashMap<RequestId, Open>, Error> {
                 if usage.last {
                     open.remove(&usage.request_id);
                 } else if let Some(call) = open.get_mut(&usage.request_id) {
-                    call.before = Some((usage.attempt_no, usage.hold));
+                    call.recorded(&usage);
                 }
             }
             _ => {}
@@ -120,35 +129,83 @@ fn decode<E: Event>(record: &Record) -> Result<E, Error> {
     })
 }
 
-/// What an abandoned call is billed: what its last mark says, else its prompt.
-fn abandoned(call: &Open, now: Micros) -> Usage {
-    let admitted = &call.admitted;
-    let (attempts, hold) = call.before.unwrap_or((0, admitted.hold));
-    let reading = match &call.mark {
-        // Every attempt after the first is marked before it goes out.
-        mark if attempts > 0 && mark.as_ref().is_none_or(|mark| mark.attempt_no <= attempts) => {
-            Reading::default()
+impl Open {
+    /// A record that was not the last one.
+    fn recorded(&mut self, usage: &Usage) {
+        self.hold = usage.hold;
+        if usage.error_code.as_deref() == Some(HEDGED) {
+            // It tells what is held for another attempt beside it, and goes on.
+            return;
         }
-        Some(mark) => Reading::estimate(mark.input_tokens, mark.output_tokens),
-        None => Reading::estimate(tokens_of_bytes(admitted.input_bound), 0),
+        self.over = self.over.max(usage.attempt_no);
+        // By its deployment: of two at once the one that ends first gets the lower number.
+        if let Some(marked) = &mut self.marked {
+            marked.retain(|mark| mark.deployment != usage.deployment);
+        }
+    }
+
+    /// The attempts that were on their way: the last of them ends the call.
+    fn on_the_way(&self) -> Vec<StreamMark> {
+        match &self.marked {
+            Some(marked) => marked.clone(),
+            None if self.over > 0 => Vec::new(),
+            None => {
+                let admitted = &self.admitted;
+                vec![StreamMark {
+                    provider: admitted.provider.clone(),
+                    model: admitted.model.clone(),
+                    deployment: admitted.deployment.clone(),
+                    attempt_no: 1,
+                    input_tokens: tokens_of_bytes(admitted.input_bound),
+                    output_tokens: 0,
+                }]
+            }
+        }
+    }
+}
+
+/// What an abandoned call is billed, attempt by attempt: what its last mark says of each, else its prompt. Where
+/// a limit was checked, the last record is charged all that is held, for all of them.
+fn abandoned(call: &Open, now: Micros) -> (Vec<Usage>, Usage) {
+    let mut marks = call.on_the_way();
+    let Some(last) = marks.pop() else {
+        let admitted = &call.admitted;
+        let none = StreamMark {
+            provider: admitted.provider.clone(),
+            model: admitted.model.clone(),
+            deployment: admitted.deployment.clone(),
+            attempt_no: 1,
+            input_tokens: 0,
+            output_tokens: 0,
+        };
+        return (Vec::new(), usage(call, &none, Reading::default(), now));
     };
-    let (provider, model, deployment, attempt_no) = match &call.mark {
-        Some(mark) => (
-            &mark.provider,
-            &mark.model,
-            &mark.deployment,
-            mark.attempt_no,
-        ),
-        None => (&admitted.provider, &admitted.model, &admitted.deployment, 1),
-    };
-    let attempt_no = attempt_no.max(attempts + 1);
+    let beside = marks.iter().map(|mark| {
+        let reading = if call.hold > NanoUsd::ZERO {
+            Reading::default()
+        } else {
+            Reading::estimate(mark.input_tokens, mark.output_tokens)
+        };
+        Usage {
+            last: false,
+            attempt_no: mark.attempt_no,
+            ..usage(call, mark, reading, now)
+        }
+    });
+    let reading = Reading::estimate(last.input_tokens, last.output_tokens);
+    (beside.collect(), usage(call, &last, reading, now))
+}
+
+/// The last record of a call.
+fn usage(call: &Open, mark: &StreamMark, reading: Reading, now: Micros) -> Usage {
+    let admitted = &call.admitted;
     Usage {
         event_time: now,
         admitted_at: admitted.event_time,
         request_id: admitted.request_id,
         call_id: None,
         attribution: admitted.attribution.clone(),
-        attempt_no,
+        attempt_no: mark.attempt_no.max(call.over + 1),
         last: true,
         outcome: Outcome::Abandoned,
         estimated: true,
@@ -158,13 +215,13 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         error_code: None,
         finish_reason: None,
         model_requested: admitted.model_requested.clone(),
-        provider: provider.clone(),
-        model: model.clone(),
-        deployment: deployment.clone(),
+        provider: mark.provider.clone(),
+        model: mark.model.clone(),
+        deployment: mark.deployment.clone(),
         service_tier: None,
         meters: reading.meters,
         provider_usage: Blob::default(),
-        hold,
+        hold: call.hold,
         budgets: admitted.budgets.clone(),
         catalog_version: admitted.catalog_version,
         cache: CacheKind::None,
@@ -178,4 +235,10 @@ fn abandoned(call: &Open, now: Micros) -> Usage {
         parent: None,
         metadata: None,
     }
+}
+
+fn tokens(usage: &Usage) -> u64 {
+    let meters = &usage.meters;
+    let tokens = meters.input_tokens().saturating_add(meters.output_tokens());
+    u64::try_from(tokens).unwrap_or(0)
 }

@@ -123,7 +123,7 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
         ..End::ok(reading, finish, service_tier)
     };
     let settled = exchange.settle(end).await.map_err(Failed::over)?;
-    exchange.succeeded(answered, answered, tokens);
+    exchange.succeeded(None, answered, tokens);
     if complete {
         exchange.remember(Complete {
             answer: body.clone(),

@@ -1,4 +1,4 @@
-//! Every route, in one list.
+//! Every route, in one list, which `GET /routes` tells as it is.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::handler::Handler;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get, patch, post};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -45,22 +46,78 @@ pub async fn answer(
     Ok(response.map(Content::Routed))
 }
 
+/// Routes as they are put together: what answers them, and what is told of them.
+#[derive(Default)]
+pub struct Routes {
+    router: Router<Arc<Gateway>>,
+    told: Vec<Told>,
+}
+
+/// A route by its path and method.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub path: String,
+    pub method: &'static str,
+}
+
+impl Routes {
+    #[must_use]
+    pub fn get<H: Handler<T, Arc<Gateway>>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(path, "GET", get(handler))
+    }
+
+    #[must_use]
+    pub fn post<H: Handler<T, Arc<Gateway>>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(path, "POST", post(handler))
+    }
+
+    #[must_use]
+    pub fn patch<H: Handler<T, Arc<Gateway>>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(path, "PATCH", patch(handler))
+    }
+
+    fn on(mut self, path: &str, method: &'static str, handler: MethodRouter<Arc<Gateway>>) -> Self {
+        self.told.push(Told {
+            path: path.to_owned(),
+            method,
+        });
+        Self {
+            router: self.router.route(path, handler),
+            told: self.told,
+        }
+    }
+
+    /// With the routes of a part.
+    #[must_use]
+    pub fn with(self, part: fn(Self) -> Self) -> Self {
+        part(self)
+    }
+}
+
 /// The routes beside it.
 pub fn routes(gateway: &Arc<Gateway>) -> Router {
-    let rest: Router<Arc<Gateway>> = Router::new()
-        .route("/v1/models", get(models::list))
-        .route("/models", get(models::list))
-        .route("/health", get(health::deployments))
-        .route("/health/liveliness", get(health::alive))
-        .route("/health/liveness", get(health::alive))
-        .route("/health/readiness", get(health::ready))
-        .route("/health/services", get(health::services))
-        .route("/health/shared-status", get(health::shared))
-        .route("/routes", get(health::routes))
-        .route("/test", get(health::test))
-        .merge(management::routes())
-        .merge(spend::routes())
-        .merge(cache_routes::routes())
+    let routes = Routes::default()
+        .get("/v1/models", models::list)
+        .get("/models", models::list)
+        .with(health::routes)
+        .with(management::routes)
+        .with(spend::routes)
+        .with(cache_routes::routes);
+    let calls = Endpoint::paths().map(|path| Told {
+        path,
+        method: "POST",
+    });
+    let own = Told {
+        path: "/routes".to_owned(),
+        method: "GET",
+    };
+    let told: Arc<[Told]> = calls.chain(routes.told).chain([own]).collect();
+    let rest = routes
+        .router
+        .route(
+            "/routes",
+            get(move |gateway, headers| health::listed(gateway, headers, told)),
+        )
         .layer(DefaultBodyLimit::max(MANAGEMENT_BODY_MAX))
         .fallback(unknown);
     rest.with_state(gateway.clone())

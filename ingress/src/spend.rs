@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use analytics::{DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, Store};
+use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::HeaderMap;
 use schemas::{KeyHash, Micros, NanoUsd, RequestId};
 use serde_json::{Map, Value, json};
@@ -17,6 +16,7 @@ use crate::Gateway;
 use crate::auth::authenticate_admin;
 use crate::error::Error;
 use crate::management::show;
+use crate::router::Routes;
 
 /// Rows of one raw answer at most; more are told in a header, as LiteLLM does.
 const LOG_ROWS_MAX: u32 = 10_000;
@@ -24,11 +24,11 @@ const LOG_ROWS_MAX: u32 = 10_000;
 type Asked = Query<HashMap<String, String>>;
 
 /// The spend routes.
-pub fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/spend/keys", get(keys))
-        .route("/spend/models", get(models))
-        .route("/spend/logs", get(logs))
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/spend/keys", keys)
+        .get("/spend/models", models)
+        .get("/spend/logs", logs)
 }
 
 /// `GET /spend/keys`: every key with its total, highest first.

@@ -232,7 +232,7 @@ impl Relay {
         );
         let raw = reading.raw.clone();
         self.exchange
-            .succeeded(self.answered, Instant::now(), tokens);
+            .succeeded(Some(self.answered), Instant::now(), tokens);
         let complete = self.kept.take().filter(|_| keep).and_then(|kept| {
             Some(Complete {
                 answer: assemble(&kept, &raw)?,

@@ -97,6 +97,8 @@ avro_record! {
         event_time: Micros,
         request_id: RequestId,
         mark: StreamMark,
+        /// Other attempts of the call that are on their way.
+        beside: Vec<StreamMark>,
     }
 }
 
@@ -464,7 +466,7 @@ macro_rules! events {
 }
 events! {
     Admitted = "tollgate.Admitted", "request_event.v1.avsc", 0x3067_088c_7578_66c6;
-    Progress = "tollgate.Progress", "progress_event.v1.avsc", 0x3db1_0a12_be79_887b;
+    Progress = "tollgate.Progress", "progress_event.v2.avsc", 0xe1eb_9925_906d_694b;
     Usage = "tollgate.Usage", "usage_event.v2.avsc", 0x61c9_a81c_c493_174f;
     CostEvent = "tollgate.Cost", "cost_event.v1.avsc", 0xd461_4493_558e_c38a;
     ConfigEvent = "tollgate.Config", "config_event.v1.avsc", 0x5f41_f6db_fb90_efb4;

@@ -51,6 +51,10 @@ pub const RELEASED: &[(&str, &str)] = &[
         "tollgate.Usage",
         include_str!("../avro/usage_event.v2.avsc"),
     ),
+    (
+        "tollgate.Progress",
+        include_str!("../avro/progress_event.v2.avsc"),
+    ),
 ];
 
 static BY_FINGERPRINT: LazyLock<HashMap<u64, (&'static str, Schema)>> = LazyLock::new(|| {

@@ -62,8 +62,52 @@ struct Held {
     price: Price,
 }
 
-/// Entries of one model, oldest first.
-type History = Vec<Arc<Held>>;
+/// Entries of one model, oldest first: those of each deployment by itself, since a model may be served by
+/// thousands with prices of their own, and every call asks for one.
+#[derive(Debug, Clone, Default)]
+struct History {
+    /// By deployment, sorted.
+    own: Vec<(Text, Vec<Arc<Held>>)>,
+    /// For everyone, and by organisation.
+    shared: Vec<Arc<Held>>,
+}
+
+impl History {
+    fn push(&mut self, held: Arc<Held>) {
+        let Scope::Deployment(deployment) = &held.scope else {
+            self.shared.push(held);
+            return;
+        };
+        match self.place(deployment) {
+            Ok(at) => self.own[at].1.push(held),
+            Err(at) => self.own.insert(at, (deployment.clone(), vec![held])),
+        }
+    }
+
+    fn place(&self, deployment: &str) -> Result<usize, usize> {
+        self.own
+            .binary_search_by(|(known, _)| (**known).cmp(deployment))
+    }
+
+    fn of_deployment(&self, deployment: &str) -> &[Arc<Held>] {
+        self.place(deployment)
+            .map_or(&[], |at| self.own[at].1.as_slice())
+    }
+
+    /// Those among which all of a scope are.
+    fn with(&self, scope: &Scope) -> &[Arc<Held>] {
+        match scope {
+            Scope::Deployment(deployment) => self.of_deployment(deployment),
+            Scope::Global | Scope::Org(_) => &self.shared,
+        }
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &[Arc<Held>]> {
+        let own = self.own.iter().map(|(_, own)| own.as_slice());
+        own.chain([self.shared.as_slice()])
+    }
+}
+
 /// Models of one provider; shared between versions that did not touch it.
 type Models = Arc<HashMap<Text, History>>;
 
@@ -125,13 +169,20 @@ impl Catalog {
     /// Allocates nothing.
     #[must_use]
     pub fn price(&self, key: &PriceKey<'_>, at: Micros, version: u64) -> Option<&Price> {
-        let mut best: Option<(u8, &Price)> = None;
-        for held in self.history(key.provider, key.model).iter().rev() {
+        let history = self.history(key.provider, key.model)?;
+        let in_force = |held: &&Arc<Held>| {
             let span = &held.entry;
-            let in_force = held.since_version <= version
+            held.since_version <= version
                 && span.effective_from <= at
-                && span.effective_to.is_none_or(|end| at < end);
-            let Some(narrowness) = held.scope.fits(key).filter(|_| in_force) else {
+                && span.effective_to.is_none_or(|end| at < end)
+        };
+        let own = history.of_deployment(key.deployment);
+        if let Some(held) = own.iter().rev().find(in_force) {
+            return Some(&held.price);
+        }
+        let mut best: Option<(u8, &Price)> = None;
+        for held in history.shared.iter().rev().filter(in_force) {
+            let Some(narrowness) = held.scope.fits(key) else {
                 continue;
             };
             if best.is_none_or(|(known, _)| narrowness > known) {
@@ -166,9 +217,9 @@ impl Catalog {
     /// The newest entry of every scope and model, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &PriceEntry> {
         let histories = self.providers.values().flat_map(|models| models.values());
-        histories.flat_map(|history| {
-            history.iter().enumerate().filter_map(|(at, held)| {
-                let later = &history[at + 1..];
+        histories.flat_map(History::lists).flat_map(|list| {
+            list.iter().enumerate().filter_map(|(at, held)| {
+                let later = &list[at + 1..];
                 let replaced = later.iter().any(|other| other.scope == held.scope);
                 (!replaced).then_some(&held.entry)
             })
@@ -178,20 +229,20 @@ impl Catalog {
     /// The newest entry for everyone of one model.
     #[must_use]
     pub fn newest_global(&self, provider: &str, model: &str) -> Option<&PriceEntry> {
-        let mut history = self.history(provider, model).iter().rev();
+        let mut history = self.history(provider, model)?.shared.iter().rev();
         let found = history.find(|held| held.scope == Scope::Global);
         found.map(|held| &held.entry)
     }
 
-    fn history(&self, provider: &str, model: &str) -> &[Arc<Held>] {
-        self.providers
-            .get(provider)
-            .and_then(|models| models.get(model))
-            .map_or(&[], Vec::as_slice)
+    fn history(&self, provider: &str, model: &str) -> Option<&History> {
+        self.providers.get(provider)?.get(model)
     }
 
     fn newest(&self, like: &PriceEntry, also: impl Fn(&PriceEntry) -> bool) -> Option<&PriceEntry> {
-        self.history(&like.provider, &like.model)
+        // An entry without a scope that can be read is never held.
+        let scope = Scope::read(like).ok()?;
+        self.history(&like.provider, &like.model)?
+            .with(&scope)
             .iter()
             .rev()
             .map(|held| &held.entry)

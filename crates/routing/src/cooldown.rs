@@ -56,6 +56,9 @@ impl Cooldown {
         now: Moment,
     ) {
         if rules.disabled {
+            if failure.is_deployments() {
+                self.count(now);
+            }
             return;
         }
         if let Some(wait) = failure.retry_after {

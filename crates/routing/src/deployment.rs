@@ -11,6 +11,10 @@ use crate::cooldown::Cooldown;
 use crate::decayed::Decayed;
 use crate::{Failure, Moment};
 
+/// An answer that came whole does not tell when its first token was there: it is taken to have cost the time of
+/// so many further ones, so that a long answer does not pass for a slow beginning.
+const FIRST_WORTH: f32 = 50.0;
+
 /// What does not change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Spec {
@@ -152,11 +156,10 @@ impl Deployment {
     pub fn succeeded(&self, took: Took, now: Moment) {
         self.successes.fetch_add(1, Relaxed);
         self.cooldown.succeeded();
-        self.first_token.add(took.first.as_secs_f32(), now);
+        let (first, per_token) = took.speeds();
+        self.first_token.add(first, now);
         if took.tokens > 0 {
-            // Never below zero: the whole includes the first token.
-            let rest = took.whole.saturating_sub(took.first).as_secs_f32();
-            self.per_token.add(rest / took.tokens as f32, now);
+            self.per_token.add(per_token, now);
         }
         count(&self.tokens, took.tokens.saturating_add(took.prompt), now);
         if self.probe.load(Relaxed) == Probe::Down as u8 {
@@ -200,7 +203,7 @@ impl Deployment {
     pub fn health(&self, now: Moment) -> Health {
         if self.cooled_until(now).is_some() || self.probe() == Probe::Down {
             Health::Down
-        } else if self.cooldown.fails(now) > 0 {
+        } else if self.fails(now) > 0 {
             Health::Partial
         } else {
             Health::Healthy
@@ -237,6 +240,11 @@ impl Deployment {
         self.per_token.get(now)
     }
 
+    /// Failures of this minute.
+    pub(crate) fn fails(&self, now: Moment) -> u32 {
+        self.cooldown.fails(now)
+    }
+
     /// Tokens of this minute.
     pub(crate) fn tokens(&self, now: Moment) -> u64 {
         counted(&self.tokens, now)
@@ -270,14 +278,32 @@ impl Deployment {
 /// How long an answer took, and how large it was.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Took {
-    /// From dispatch to the first byte.
-    pub first: Duration,
+    /// From dispatch to the first byte of a stream; none where the answer came whole.
+    pub first: Option<Duration>,
     /// From dispatch to the end.
     pub whole: Duration,
     /// Tokens of the answer.
     pub tokens: u64,
     /// Tokens of the prompt.
     pub prompt: u64,
+}
+
+impl Took {
+    /// Seconds to the first token, and for each further one.
+    fn speeds(&self) -> (f32, f32) {
+        let tokens = self.tokens as f32;
+        match self.first {
+            Some(first) => {
+                // Never below zero: the whole includes the first token.
+                let rest = self.whole.saturating_sub(first).as_secs_f32();
+                (first.as_secs_f32(), rest / tokens.max(1.0))
+            }
+            None => {
+                let each = self.whole.as_secs_f32() / (tokens + FIRST_WORTH);
+                (each * FIRST_WORTH, each)
+            }
+        }
+    }
 }
 
 fn count(word: &AtomicU64, more: u64, now: Moment) {

@@ -11,6 +11,11 @@ use crate::schedule::schedule;
 use crate::score::{mix, of_class, same, score, sticky};
 use crate::{Deployment, Moment, Probe, Rules};
 
+/// Groups up to this size are looked at whole for every choice.
+const LOOKED_AT_WHOLE: usize = 64;
+/// Of larger ones so many members, taken at random.
+const SAMPLE: u64 = 32;
+
 /// Price of a call at a member; `None` where it is not known.
 pub type Price<'a, T> = &'a dyn Fn(&T) -> Option<NanoUsd>;
 
@@ -21,6 +26,8 @@ pub type Window<'a, T> = &'a dyn Fn(&T) -> Option<u64>;
 pub struct Ask<'a, T> {
     /// Tokens of the prompt: counted, or a bound.
     pub tokens: u64,
+    /// The same by a member's own tokenizer, where members differ.
+    pub size: Option<&'a dyn Fn(&T) -> u64>,
     /// Tokens of the answer asked for; 0 where nobody said.
     pub output: u64,
     pub tags: &'a [Text],
@@ -44,6 +51,7 @@ impl<T> Default for Ask<'_, T> {
     fn default() -> Self {
         Self {
             tokens: 0,
+            size: None,
             output: 0,
             tags: &[],
             region: None,
@@ -106,6 +114,8 @@ pub struct Group<T> {
     /// Members by turn, for round robin.
     turns: Vec<u32>,
     turn: AtomicUsize,
+    /// The best of the last sample.
+    best: AtomicUsize,
     /// Whether a draw needs no more than a look at health: no orders, tags or regions.
     plain: bool,
 }
@@ -149,6 +159,7 @@ impl<T> Group<T> {
             sums,
             turns,
             turn: AtomicUsize::new(0),
+            best: AtomicUsize::new(0),
             plain,
         }
     }
@@ -195,14 +206,9 @@ impl<T> Group<T> {
         self.search(ask, rules, tried, now, random)
     }
 
-    /// A quick draw, where the strategy needs no look at all members: a few tries to meet one that will do.
+    /// A quick draw, where the choice needs no look at all members: a few tries to meet one that will do.
     fn draw(&self, ask: &Ask<'_, T>, rules: &Rules, now: Moment, random: u64) -> Option<usize> {
-        let will_do = |at: usize| {
-            self.members.get(at).is_some_and(|member| {
-                member.deployment.cooled_until(now).is_none()
-                    && self.fit(member, ask, rules).is_ok()
-            })
-        };
+        let will_do = |at: usize| self.will_do(at, ask, rules, now);
         match self.strategy {
             Strategy::SimpleShuffle => {
                 let total = *self.sums.last()?;
@@ -220,8 +226,53 @@ impl<T> Group<T> {
                     self.turns[turn] as usize
                 })
                 .find(|&at| will_do(at)),
-            _ => None,
+            _ if self.members.len() <= LOOKED_AT_WHOLE => None,
+            // Who can do it at all may be one of a thousand.
+            _ if !ask.needs.is_empty() && self.is_by(Strategy::Capability) => None,
+            _ => self.sample(ask, rules, now, random),
         }
+    }
+
+    /// The best of some members taken at random and of the one that was best before: it costs the same among
+    /// thousands as among a few, what is best is soon known and kept, and calls that come at once do not all
+    /// run to the same place.
+    fn sample(&self, ask: &Ask<'_, T>, rules: &Rules, now: Moment, random: u64) -> Option<usize> {
+        let known = self.best.load(Relaxed);
+        let count = self.members.len() as u128;
+        let drawn = (0..SAMPLE).map(|nth| {
+            let draw = u128::from(mix(random.wrapping_add(nth)));
+            // Below the count, which is a `usize`.
+            ((draw * count) >> 64) as usize
+        });
+        let mut best: Option<(Rank, usize)> = None;
+        for at in drawn.chain([known]) {
+            let Some(member) = self.members.get(at) else {
+                continue;
+            };
+            if !self.will_do(at, ask, rules, now) {
+                continue;
+            }
+            let rank = self.rank(at, member, ask, rules, now, random);
+            if best.as_ref().is_none_or(|(known, _)| rank.beats(known)) {
+                best = Some((rank, at));
+            }
+        }
+        let (_, at) = best?;
+        if at != known {
+            self.best.store(at, Relaxed);
+        }
+        Some(at)
+    }
+
+    /// Whether a member can be taken now.
+    fn will_do(&self, at: usize, ask: &Ask<'_, T>, rules: &Rules, now: Moment) -> bool {
+        self.members.get(at).is_some_and(|member| {
+            member.deployment.cooled_until(now).is_none() && self.fit(member, ask, rules).is_ok()
+        })
+    }
+
+    fn is_by(&self, strategy: Strategy) -> bool {
+        self.strategy == strategy || self.then == Some(strategy)
     }
 
     fn search(
@@ -261,7 +312,7 @@ impl<T> Group<T> {
         let known = || ask.window.and_then(|window| window(&member.served));
         if ask.must_fit
             && let Some(window) = spec.window.or_else(known)
-            && ask.tokens > window
+            && ask.size.map_or(ask.tokens, |size| size(&member.served)) > window
         {
             return Err(NoChoice::TooLong { window });
         }

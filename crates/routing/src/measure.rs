@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{Routing, Strategy};
+use schemas::NanoUsd;
 
 use crate::{Ask, Attempts, Deployment, Group, Member, Moment, Overrides, Rules, Spec, Step, Took};
 
@@ -40,7 +41,11 @@ pub fn choices(deployments: usize, strategy: Strategy, calls: u64) -> Measured {
         })
         .collect();
     let group = Arc::new(Group::new("measured".into(), members, &rules, None));
-    let ask = Ask::default();
+    let price = |(): &()| Some(NanoUsd(1_000));
+    let ask = Ask {
+        cost: Some(&price),
+        ..Ask::default()
+    };
     let began = Instant::now();
     for call in 0..calls {
         let now = Moment(1_000_000 + call);

@@ -32,6 +32,10 @@ pub(crate) enum List {
     ContentPolicy,
 }
 
+impl List {
+    const ALL: [Self; 3] = [Self::General, Self::ContextWindow, Self::ContentPolicy];
+}
+
 impl Rules {
     /// Retries at the name asked for after a failure, and whether the same deployment may be among them.
     pub(crate) fn retries(
@@ -114,6 +118,17 @@ impl Rules {
         found.map_or(&[], Vec::as_slice)
     }
 
+    /// Every name that may follow a name, whatever the failure.
+    pub fn followers<'a>(
+        &'a self,
+        name: &'a str,
+        overrides: &'a Overrides,
+    ) -> impl Iterator<Item = &'a String> {
+        List::ALL
+            .into_iter()
+            .flat_map(move |list| self.names(name, list, overrides))
+    }
+
     /// `max_fallbacks`, and attempts at each of them.
     pub(crate) fn fallback_bounds(&self) -> (u32, u32) {
         let lists = &self.0.fallbacks;
@@ -144,7 +159,7 @@ impl Rules {
         let retries = [retries(None), retries(of_deployments)];
         let retries = retries.into_iter().max().unwrap_or(0);
         let (names, each) = self.fallback_bounds();
-        let longest = [List::General, List::ContextWindow, List::ContentPolicy]
+        let longest = List::ALL
             .map(|list| self.names(name, list, overrides).len())
             .into_iter()
             .max()

@@ -7,6 +7,9 @@ use crate::{Deployment, Moment};
 
 /// Tokens of an answer where nobody knows, for comparing speeds.
 const ANSWER_TOKENS: u64 = 256;
+/// What a call to a deployment of unknown speed is reckoned at, where there is reason to wait with it: more
+/// than any that is known.
+const UNKNOWN_S: f64 = 1e6;
 
 /// A number for one deployment under a strategy; `draw` is random for it alone.
 pub(crate) fn score<T>(
@@ -23,7 +26,7 @@ pub(crate) fn score<T>(
         Strategy::SimpleShuffle | Strategy::WeightedRoundRobin => race(draw, weight),
         Strategy::LeastBusy => f64::from(deployment.in_flight()),
         Strategy::Latency => latency(deployment, ask, now),
-        Strategy::Usage => usage(deployment, now),
+        Strategy::Usage => usage(deployment, ask, now),
         Strategy::Cost => cost(member, ask),
         Strategy::Capability => -capability(deployment, ask),
     }
@@ -44,10 +47,12 @@ fn race(draw: u64, weight: f64) -> f64 {
 }
 
 /// Seconds until the whole answer is there, times the calls that share it: an idle one is preferred to one
-/// that is a little faster and busy. One that nobody knows comes first, so that it becomes known.
+/// that is a little faster and busy. One that nobody knows gets one call first, so that it becomes known; until
+/// that is back, or where it failed, no other this minute while there is one that is known: it may hang.
 fn latency<T>(deployment: &Deployment, ask: &Ask<'_, T>, now: Moment) -> f64 {
     let Some(first) = deployment.first_token(now) else {
-        return f64::from(deployment.in_flight()) * 1e-6;
+        let doubts = deployment.in_flight().saturating_add(deployment.fails(now));
+        return f64::from(doubts) * UNKNOWN_S;
     };
     let tokens = if ask.output == 0 {
         ANSWER_TOKENS
@@ -58,18 +63,23 @@ fn latency<T>(deployment: &Deployment, ask: &Ask<'_, T>, now: Moment) -> f64 {
     f64::from(first + rest) * f64::from(deployment.in_flight().saturating_add(1))
 }
 
-/// Share of its limits used in this minute; without limits, tokens alone.
-fn usage(deployment: &Deployment, now: Moment) -> f64 {
+/// Share of its limits used in this minute; without limits, tokens alone. Calls in flight tell their tokens at
+/// their end: until then each is taken to be like this one, or all that come at once would go to one place.
+fn usage<T>(deployment: &Deployment, ask: &Ask<'_, T>, now: Moment) -> f64 {
     let share = |used: u64, limit: Option<u64>| limit.map(|l| used as f64 / l.max(1) as f64);
-    let tokens = share(deployment.tokens(now), deployment.spec.tpm);
+    let each = ask.tokens.saturating_add(match ask.output {
+        0 => ANSWER_TOKENS,
+        output => output.min(ANSWER_TOKENS),
+    });
+    let open = u64::from(deployment.in_flight()).saturating_mul(each);
+    let used = deployment.tokens(now).saturating_add(open);
+    let tokens = share(used, deployment.spec.tpm);
     let calls = share(deployment.calls(now), deployment.spec.rpm);
     match (tokens, calls) {
         (Some(tokens), Some(calls)) => tokens.max(calls),
         (Some(one), None) | (None, Some(one)) => one,
         // Far below any share that matters, and still in order.
-        (None, None) => {
-            (deployment.tokens(now) as f64 + deployment.calls(now) as f64 * 1e-3) * 1e-12
-        }
+        (None, None) => (used as f64 + deployment.calls(now) as f64 * 1e-3) * 1e-12,
     }
 }
 

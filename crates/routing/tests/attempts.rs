@@ -336,8 +336,16 @@ prop_compose! {
         time in 0..90_u64,
         by_kind in prop::collection::btree_map(kinds(), 0..6_u32, 0..4),
         own in prop::option::of(0..9_u32),
+        own_by_kind in prop::collection::btree_map(kinds(), 0..6_u32, 0..3),
+        own_list in prop::option::of(prop::collection::vec(0..4_usize, 0..4)),
+        policy in prop::collection::vec(0..4_usize, 0..4),
+        on in prop::option::of(prop::collection::vec(kinds(), 0..6)),
+        disabled in any::<bool>(),
     ) -> Routing {
         let names = ["a", "b", "c", "d"];
+        let named = |list: &[usize]| -> Vec<String> {
+            list.iter().map(|&at| names[at].to_owned()).collect()
+        };
         routing(|r| {
             r.retries.count = retries;
             r.retries.wait = Duration::from_secs(wait);
@@ -348,40 +356,107 @@ prop_compose! {
             r.fallbacks.context_window = lists(&[("a", &["b", "c", "d"])]);
             r.cooldown.allowed_fails = allowed;
             r.cooldown.time = Duration::from_secs(time);
-            r.names.insert("a".into(), OfName { retries: own, ..OfName::default() });
+            r.cooldown.disabled = disabled;
+            r.fallbacks.on = on;
+            r.fallbacks.content_policy.insert("a".into(), named(&policy));
+            for name in own_list.iter().flat_map(|list| named(list)) {
+                r.fallbacks.general.entry("a".into()).or_default().push(name.clone());
+                // Lists of other names are there, too, and never followed.
+                r.fallbacks.general.insert(name, named(&[0, 1, 2, 3]));
+            }
+            let own = OfName { retries: own, by_kind: own_by_kind, ..OfName::default() };
+            r.names.insert("a".into(), own);
         })
     }
+}
+
+prop_compose! {
+    fn overrides()(
+        retries in prop::option::weighted(0.3, 0..50_u32),
+        fallbacks in prop::option::weighted(0.3, prop::collection::vec(0..4_usize, 0..6)),
+    ) -> Overrides {
+        let names = ["a", "b", "c", "d"];
+        Overrides {
+            retries,
+            fallbacks: fallbacks.map(|list| list.into_iter().map(|at| names[at].to_owned()).collect()),
+        }
+    }
+}
+
+/// What happens to an attempt, beside that it fails.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Fails,
+    /// Its deployment had no room: it was not sent.
+    NoRoom,
+    /// Another one goes out beside it, and this one fails first, or last.
+    Hedged {
+        first: bool,
+    },
+}
+
+fn turns() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        4 => Just(Turn::Fails),
+        1 => Just(Turn::NoRoom),
+        2 => any::<bool>().prop_map(|first| Turn::Hedged { first }),
+    ]
+}
+
+/// The most attempts that any reading of the settings allows: sums, and no products of retries with names.
+fn most(settings: &Routing, overrides: &Overrides, elsewhere: bool) -> u32 {
+    let by_kind = |of: &BTreeMap<FailureKind, u32>| of.values().copied().max().unwrap_or(0);
+    let own = &settings.names["a"];
+    let retries = [
+        overrides.retries.unwrap_or(0),
+        own.retries.unwrap_or(0),
+        settings.retries.count.unwrap_or(2),
+        by_kind(&own.by_kind),
+        by_kind(&settings.retries.by_kind),
+    ];
+    let retries = retries.into_iter().max().unwrap_or(0);
+    let names = settings.fallbacks.names_max * settings.fallbacks.attempts_each;
+    (1 + retries + names + u32::from(elsewhere)).min(32)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever the settings and the failures: the budget and the deadline hold, and none that cools down
-    /// is asked while another of its name is healthy and has not been asked.
+    /// Whatever the settings, the client's own wishes, thresholds, failures, full deployments and hedges: the one
+    /// budget and the one deadline hold, nothing multiplies, and none that cools down is asked while another of its
+    /// name is healthy and has not been asked.
     #[test]
     fn no_settings_break_the_budget_or_the_deadline(
         settings in settings(),
+        overrides in overrides(),
+        elsewhere in any::<bool>(),
         sizes in prop::array::uniform4(1..4_usize),
-        failures in prop::collection::vec((kinds(), prop::option::of(0..100_u64), 0..30_u64), 60),
+        failures in prop::collection::vec((kinds(), prop::option::of(0..100_u64), 0..30_u64, turns()), 120),
         seconds in 1..300_u64,
         seed in any::<u64>(),
     ) {
-        let names = [("a", sizes[0]), ("b", sizes[1]), ("c", sizes[2]), ("d", sizes[3])];
+        let names = [("a", sizes[0]), ("b", sizes[1]), ("c", sizes[2]), ("d", sizes[3]), ("pool", 2)];
+        let most = most(&settings, &overrides, elsewhere);
         let mut world = World::new(settings, &names);
         world.random = seed;
-        let mut plan = world.plan("a", seconds);
+        let mut plan = Attempts::new(
+            world.rules.clone(),
+            world.groups["a"].clone(),
+            elsewhere.then(|| world.groups["pool"].clone()),
+            overrides,
+            world.now.plus(Duration::from_secs(seconds)),
+        );
         let (budget, deadline) = (plan.budget(), plan.deadline());
-        prop_assert!(budget <= 32);
-        let mut made = 0;
+        prop_assert!(budget <= most, "a budget of {} where {} are allowed", budget, most);
+        let mut sent = 0;
         let mut asked: Vec<String> = Vec::new();
         let mut failures = failures.into_iter();
         let mut step = world.step(&mut plan, None);
         while let Step::Try(attempt) = step {
-            made += 1;
-            prop_assert_eq!(attempt.number, made);
-            prop_assert!(made <= budget, "attempt {} of {}", made, budget);
+            prop_assert_eq!(attempt.number, sent + 1);
+            prop_assert!(sent < budget, "attempt {} of {}", sent + 1, budget);
             world.now = world.now.plus(attempt.after);
-            prop_assert!(made == 1 || world.now < deadline);
+            prop_assert!(sent == 0 || world.now < deadline);
             let members = attempt.group.members();
             let chosen = &members[attempt.at].deployment;
             if members.len() > 1 && chosen.cooled_until(world.now).is_some() {
@@ -391,12 +466,32 @@ proptest! {
                 prop_assert!(!better, "a cooled one was asked");
             }
             asked.push(who(&attempt));
-            let (kind, retry_after, took) = failures.next().expect("more than any budget");
-            world.now = world.now.plus(Duration::from_secs(took));
+            let (kind, retry_after, took, turn) = failures.next().expect("more than any budget");
             let failure = Failure { kind, retry_after: retry_after.map(Duration::from_secs) };
+            if let Turn::NoRoom = turn {
+                let (groups, ask) = (&world.groups, Ask::default());
+                let lookup = |name: &str| groups.get(name).cloned();
+                step = plan.full(&ask, world.now, seed, &lookup);
+                continue;
+            }
+            sent += 1;
+            if let Turn::Hedged { first } = turn
+                && let Some(beside) = plan.hedge(&Ask::default(), world.now, seed)
+            {
+                sent += 1;
+                prop_assert_eq!(beside.number, sent);
+                prop_assert!(sent <= budget, "a hedge past the budget");
+                prop_assert!(world.now < deadline);
+                asked.push(who(&beside));
+                if first {
+                    plan.swap();
+                }
+                plan.aside_over(Some(&failure), Duration::from_secs(took), world.now);
+            }
+            world.now = world.now.plus(Duration::from_secs(took));
             step = world.step(&mut plan, Some(failure));
         }
-        prop_assert!(made >= 1);
-        prop_assert_eq!(plan.made(), made);
+        prop_assert!(sent <= most);
+        prop_assert_eq!(plan.made(), sent);
     }
 }

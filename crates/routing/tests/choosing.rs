@@ -111,7 +111,7 @@ fn the_fastest_is_chosen_and_the_unknown_is_tried_first() {
     let rules = rules(|r| r.strategy = Strategy::Latency);
     let group = group(&rules, vec![Spec::default(), Spec::default()]);
     let took = |first, whole, tokens| Took {
-        first: Duration::from_millis(first),
+        first: Some(Duration::from_millis(first)),
         whole: Duration::from_millis(whole),
         tokens,
         prompt: 10,
@@ -134,6 +134,99 @@ fn the_fastest_is_chosen_and_the_unknown_is_tried_first() {
         );
     }
     assert_eq!(chosen(&group, &rules, &Ask::default()), "b");
+}
+
+#[test]
+fn an_answer_that_came_whole_tells_its_speed_by_its_length() {
+    let rules = rules(|r| r.strategy = Strategy::Latency);
+    let group = group(&rules, vec![Spec::default(), Spec::default()]);
+    let whole = |ms, tokens| Took {
+        whole: Duration::from_millis(ms),
+        tokens,
+        ..Took::default()
+    };
+    let [a, b] = [0, 1].map(|at| group.members()[at].deployment.clone());
+    a.succeeded(whole(20_000, 2_000), NOW);
+    b.succeeded(whole(900, 10), NOW);
+    assert_eq!(chosen(&group, &rules, &Ask::default()), "a");
+}
+
+#[test]
+fn an_unknown_one_gets_one_call_and_one_that_fails_no_second_this_minute() {
+    let rules = rules(|r| r.strategy = Strategy::Latency);
+    let group = group(&rules, vec![Spec::default(), Spec::default()]);
+    let [a, b] = [0, 1].map(|at| group.members()[at].deployment.clone());
+    b.succeeded(Took::default(), NOW);
+    let open = a.begin(NOW);
+    assert_eq!(chosen(&group, &rules, &Ask::default()), "b");
+    drop(open);
+    assert_eq!(chosen(&group, &rules, &Ask::default()), "a");
+    let failure = Failure::of(FailureKind::Server);
+    a.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, NOW);
+    assert_eq!(chosen(&group, &rules, &Ask::default()), "b");
+}
+
+/// Among a thousand not all are looked at: what is best is found all the same, and kept.
+#[test]
+fn the_best_of_a_thousand_is_soon_found() {
+    let thousand = |rules: &Rules, change: &dyn Fn(usize, &mut Spec)| {
+        let members = (0..1_000).map(|at| {
+            let mut spec = Spec {
+                id: format!("d{at}").as_str().into(),
+                ..Spec::default()
+            };
+            change(at, &mut spec);
+            Member {
+                deployment: Arc::new(Deployment::new(spec)),
+                served: at,
+            }
+        });
+        Group::new("model".into(), members.collect(), rules, None)
+    };
+    let choose = |group: &Group<usize>, rules: &Rules, ask: &Ask<'_, usize>, random: u64| {
+        let random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        group.choose(ask, rules, &[], NOW, random)
+    };
+
+    let by_cost = rules(|r| r.strategy = Strategy::Cost);
+    let group = thousand(&by_cost, &|at, spec| {
+        spec.cost = Some(NanoUsd(if at == 617 { 1 } else { 1_000 }));
+    });
+    let found = (0..).position(|n| choose(&group, &by_cost, &Ask::default(), n) == Ok(617));
+    assert!(found.unwrap() < 500, "{found:?}");
+    for n in 0..100 {
+        assert_eq!(choose(&group, &by_cost, &Ask::default(), 7 + n), Ok(617));
+    }
+
+    // Nobody who is busy, while nearly all are idle; and all get their turn.
+    let least_busy = rules(|r| r.strategy = Strategy::LeastBusy);
+    let group = thousand(&least_busy, &|_, _| {});
+    let mut open = Vec::new();
+    for n in 0..500 {
+        let at = choose(&group, &least_busy, &Ask::default(), n).unwrap();
+        let deployment = &group.members()[at].deployment;
+        assert_eq!(deployment.in_flight(), 0);
+        open.push(deployment.begin(NOW));
+    }
+
+    // The only one that can, and the only one that is left.
+    let by_skill = rules(|r| r.strategy = Strategy::Capability);
+    let group = thousand(&by_skill, &|at, spec| {
+        if at == 331 {
+            spec.capabilities = vec!["vision".into()];
+        }
+    });
+    let ask = Ask {
+        needs: &["vision"],
+        ..Ask::default()
+    };
+    assert_eq!(choose(&group, &by_skill, &ask, 1), Ok(331));
+    for member in group.members().iter().filter(|member| member.served != 44) {
+        cool(&member.deployment, &by_skill);
+    }
+    for n in 0..20 {
+        assert_eq!(choose(&group, &by_skill, &Ask::default(), n), Ok(44));
+    }
 }
 
 #[test]

@@ -5,91 +5,45 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use config::AlertShape;
 use http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 
-use crate::auth::authenticate;
+use crate::auth::{authenticate, authenticate_admin};
+use crate::router::Told;
 use crate::{Error, Gateway};
 
-/// Callbacks and alerts that LiteLLM tests by name. None of them is sent to here.
-const SERVICES: [&str; 14] = [
-    "slack_budget_alerts",
-    "langfuse",
-    "langfuse_otel",
-    "slack",
-    "openmeter",
-    "webhook",
-    "email",
-    "braintrust",
-    "datadog",
-    "datadog_llm_observability",
-    "generic_api",
-    "arize",
-    "sqs",
-    "otel",
+/// Callbacks and alerts that LiteLLM tests by name, and what of ours each is.
+const SERVICES: [(&str, Option<AlertShape>); 14] = [
+    ("slack", Some(AlertShape::Slack)),
+    ("slack_budget_alerts", Some(AlertShape::Slack)),
+    ("webhook", Some(AlertShape::Webhook)),
+    ("email", None),
+    ("langfuse", None),
+    ("langfuse_otel", None),
+    ("openmeter", None),
+    ("braintrust", None),
+    ("datadog", None),
+    ("datadog_llm_observability", None),
+    ("generic_api", None),
+    ("arize", None),
+    ("sqs", None),
+    ("otel", None),
 ];
 
-/// Every route, by path and methods.
-const ROUTES: &[(&str, &str)] = &[
-    ("/v1/chat/completions", "POST"),
-    ("/chat/completions", "POST"),
-    ("/v1/completions", "POST"),
-    ("/completions", "POST"),
-    ("/v1/embeddings", "POST"),
-    ("/embeddings", "POST"),
-    ("/v1/responses", "POST"),
-    ("/responses", "POST"),
-    ("/v1/moderations", "POST"),
-    ("/moderations", "POST"),
-    ("/v1/images/generations", "POST"),
-    ("/images/generations", "POST"),
-    ("/v1/audio/speech", "POST"),
-    ("/audio/speech", "POST"),
-    ("/v1/audio/transcriptions", "POST"),
-    ("/audio/transcriptions", "POST"),
-    ("/v1/audio/translations", "POST"),
-    ("/audio/translations", "POST"),
-    ("/v1/rerank", "POST"),
-    ("/v2/rerank", "POST"),
-    ("/rerank", "POST"),
-    ("/openai/deployments/{model}/chat/completions", "POST"),
-    ("/openai/deployments/{model}/completions", "POST"),
-    ("/openai/deployments/{model}/embeddings", "POST"),
-    ("/v1/models", "GET"),
-    ("/models", "GET"),
-    ("/health", "GET"),
-    ("/health/liveliness", "GET"),
-    ("/health/liveness", "GET"),
-    ("/health/readiness", "GET"),
-    ("/health/services", "GET"),
-    ("/health/shared-status", "GET"),
-    ("/metrics", "GET"),
-    ("/routes", "GET"),
-    ("/test", "GET"),
-    ("/key/generate", "POST"),
-    ("/key/update", "POST"),
-    ("/key/delete", "POST"),
-    ("/key/info", "GET"),
-    ("/key/list", "GET"),
-    ("/key/block", "POST"),
-    ("/key/unblock", "POST"),
-    ("/team/new", "POST"),
-    ("/team/info", "GET"),
-    ("/spend/keys", "GET"),
-    ("/spend/models", "GET"),
-    ("/spend/logs", "GET"),
-    ("/cache/ping", "GET"),
-    ("/cache/delete", "POST"),
-];
-
-/// `GET /routes`.
-pub async fn routes(
+/// `GET /routes`: every path with its methods.
+pub async fn listed(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
+    told: Arc<[Told]>,
 ) -> Result<Json<Value>, Error> {
     authenticate(&gateway, &headers, gateway.now())?;
-    let routes: Vec<Value> = ROUTES
+    let config = gateway.config();
+    let metrics = config.server.metrics.path.as_deref();
+    let routes: Vec<Value> = told
         .iter()
+        .map(|told| (told.path.as_str(), told.method))
+        .chain(metrics.map(|path| (path, "GET")))
         .map(|(path, method)| json!({ "path": path, "methods": [method] }))
         .collect();
     Ok(Json(json!({ "routes": routes })))
@@ -105,18 +59,30 @@ pub async fn test(
     Ok(Json(json!({ "route": uri.path() })))
 }
 
-/// `GET /health/services?service=…`: a test of a callback or an alert. There are none to test, and it says so.
+/// `GET /health/services?service=…`: an alert is sent there, as a test. What is not set up says so.
 pub async fn services(
     State(gateway): State<Arc<Gateway>>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Error> {
-    authenticate(&gateway, &headers, gateway.now())?;
+    authenticate_admin(&gateway, &headers, gateway.now(), "/health/services")?;
     let service = query.get("service").map_or("", String::as_str);
-    let message = if SERVICES.contains(&service) {
-        format!("{service} is not set up: callbacks and alerts do not take effect yet")
-    } else {
-        format!("service must be one of {}", SERVICES.join(", "))
+    let found = SERVICES.iter().find(|(name, _)| *name == service);
+    let message = match (found, &gateway.alerts) {
+        (Some((_, Some(shape))), Some(alerts)) if alerts.test(*shape) => {
+            return Ok(Json(json!({
+                "status": "success",
+                "message": format!("a test alert is on its way to {service}: see whether it arrives"),
+            })));
+        }
+        (Some((_, Some(_))), _) => {
+            format!("{service} is not set up in general_settings.alerting, so it cannot be tested")
+        }
+        (Some((_, None)), _) => format!("{service} does not take effect here"),
+        (None, _) => {
+            let known: Vec<_> = SERVICES.iter().map(|(name, _)| *name).collect();
+            format!("service must be one of {}", known.join(", "))
+        }
     };
     Err(Error::bad_request(message, "service"))
 }

@@ -13,32 +13,27 @@ mod show_models;
 mod team_fields;
 mod teams;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::{get, patch, post};
-
-use crate::Gateway;
+use crate::router::Routes;
 
 pub use seed::seed;
 
 /// The management routes.
-pub fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/key/generate", post(keys::generate))
-        .route("/key/update", post(keys::update))
-        .route("/key/delete", post(keys::delete))
-        .route("/key/info", get(keys::info))
-        .route("/key/list", get(keys::list))
-        .route("/key/block", post(keys::block))
-        .route("/key/unblock", post(keys::unblock))
-        .route("/team/new", post(teams::new))
-        .route("/team/info", get(teams::info))
-        .route("/model/new", post(models::new))
-        .route("/model/update", post(models::update))
-        .route("/model/{id}/update", patch(models::patch))
-        .route("/model/delete", post(models::delete))
-        .route("/model/info", get(models::info))
-        .route("/v1/model/info", get(models::info))
-        .route("/model_group/info", get(models::groups))
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .post("/key/generate", keys::generate)
+        .post("/key/update", keys::update)
+        .post("/key/delete", keys::delete)
+        .get("/key/info", keys::info)
+        .get("/key/list", keys::list)
+        .post("/key/block", keys::block)
+        .post("/key/unblock", keys::unblock)
+        .post("/team/new", teams::new)
+        .get("/team/info", teams::info)
+        .post("/model/new", models::new)
+        .post("/model/update", models::update)
+        .patch("/model/{id}/update", models::patch)
+        .post("/model/delete", models::delete)
+        .get("/model/info", models::info)
+        .get("/v1/model/info", models::info)
+        .get("/model_group/info", models::groups)
 }

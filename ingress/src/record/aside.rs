@@ -7,11 +7,14 @@ use std::mem::swap;
 use std::time::{Duration, Instant};
 
 use config::FailureKind;
-use schemas::{Outcome, Text};
+use schemas::{Outcome, StreamMark, Text};
 
 use super::{Call, End, Onward, State};
 use crate::Error;
 use crate::usage::Reading;
+
+/// `error_code` of a record that says what is held for a second attempt, and of no end.
+pub const HEDGED: &str = "hedged";
 
 /// What the record of a call says of the attempt that is not the present one.
 pub(super) struct Aside {
@@ -39,7 +42,7 @@ impl Call {
         let end = End {
             outcome: Outcome::Error,
             status: 0,
-            error_code: Some("hedged".into()),
+            error_code: Some(HEDGED.into()),
             ..End::ok(Reading::default(), None, None)
         };
         self.attempt_over(end)
@@ -65,6 +68,23 @@ impl Call {
         }));
         self.usage.hold = self.room();
         self.swap();
+    }
+
+    /// Attempts that are on their way beside the present one, for its mark.
+    pub(super) fn on_the_way(&self) -> Vec<StreamMark> {
+        let sent = self
+            .aside
+            .iter()
+            .filter(|aside| aside.state == State::Dispatched);
+        sent.map(|aside| StreamMark {
+            provider: aside.provider.clone(),
+            model: aside.model.clone(),
+            deployment: aside.deployment.clone(),
+            attempt_no: aside.attempt_no,
+            input_tokens: self.input_estimate.min(aside.input_bound),
+            output_tokens: 0,
+        })
+        .collect()
     }
 
     /// The attempt aside is the present one, and the other way round.

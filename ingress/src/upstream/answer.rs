@@ -167,27 +167,47 @@ impl Answer {
         }
     }
 
-    /// Waits for the first bytes, by `until` where that is told, and leaves them to be read.
+    /// Waits for the first bytes, by `until` where that is told, and leaves them to be read. `tokens`: bytes that
+    /// are more than a keep-alive. Answers them from there on.
     ///
     /// # Errors
     /// As reading goes; an answer without any was broken off.
-    pub async fn peek(&mut self, until: Option<Instant>) -> Result<&[u8], UpstreamError> {
+    pub async fn peek(
+        &mut self,
+        until: Option<Instant>,
+        tokens: bool,
+    ) -> Result<&[u8], UpstreamError> {
         let began = Instant::now();
-        let first = poll_fn(|cx| self.poll_data(cx));
-        let first = match until {
-            None => first.await,
-            Some(until) => match tokio::time::timeout_at(until, first).await {
-                Ok(first) => first,
-                Err(_) => {
-                    return Err(UpstreamError::Timeout {
-                        stage: Stage::FirstByte,
-                        after: began.elapsed(),
-                    });
+        let mut before: Option<BytesMut> = None;
+        loop {
+            let first = poll_fn(|cx| self.poll_data(cx));
+            let first = match until {
+                None => first.await,
+                Some(until) => match tokio::time::timeout_at(until, first).await {
+                    Ok(first) => first,
+                    Err(_) => {
+                        return Err(UpstreamError::Timeout {
+                            stage: Stage::FirstByte,
+                            after: began.elapsed(),
+                        });
+                    }
+                },
+            };
+            let first = first.ok_or(UpstreamError::Closed)??;
+            let all = match before.take() {
+                None => first,
+                Some(mut all) => {
+                    all.extend_from_slice(&first);
+                    all.freeze()
                 }
-            },
-        };
-        let first = first.ok_or(UpstreamError::Closed)??;
-        Ok(self.ahead.insert(first))
+            };
+            let at = behind_comments(&all);
+            if tokens && at == all.len() {
+                before = Some(BytesMut::from(&all[..]));
+                continue;
+            }
+            return Ok(&self.ahead.insert(all)[at..]);
+        }
     }
 
     /// All of it.
@@ -242,6 +262,18 @@ impl Answer {
             ahead: None,
         })
     }
+}
+
+/// Where the first frame of a stream begins that is more than a comment: some providers keep a connection alive
+/// with those while they wait themselves.
+fn behind_comments(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // The usual stream is over with the first comparison.
+    while let Some(b':' | b'\n' | b'\r') = bytes.get(at) {
+        let line = bytes[at..].iter().position(|byte| *byte == b'\n');
+        at = line.map_or(bytes.len(), |end| at + end + 1);
+    }
+    at
 }
 
 impl Source {

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use config::{Config, FailureKind, ModelEntry, PaidCheck};
+use config::{Config, FailureKind, ModelEntry};
 use schemas::{NanoUsd, Outcome};
 use serde_json::json;
 
 use crate::provider::{Provider, STREAM_HEAD, Step, plain, stream, whole};
 use crate::world::{MASTER, Told, World, entry};
 
-const ERROR: &str = r#"{"error":{"message":"down","type":"server_error","code":null}}"#;
+pub const ERROR: &str = r#"{"error":{"message":"down","type":"server_error","code":null}}"#;
 
-fn broken() -> Vec<Step> {
+pub fn broken() -> Vec<Step> {
     whole("500 Oops", "application/json", "", ERROR)
 }
 
 /// `one` at a second provider too, under an id of its own.
-fn second(base: &str, name: &str) -> ModelEntry {
+pub fn second(base: &str, name: &str) -> ModelEntry {
     ModelEntry {
         deployment_id: format!("{name}-at-the-second"),
         ..entry(base, name, "up-2")
@@ -24,7 +24,7 @@ fn second(base: &str, name: &str) -> ModelEntry {
 }
 
 /// `one` stands at the first provider, `spare` at the second.
-async fn with_spare(change: impl FnOnce(&mut Config)) -> (World, Provider) {
+pub async fn with_spare(change: impl FnOnce(&mut Config)) -> (World, Provider) {
     let spare = Provider::start().await;
     let base = spare.base();
     let world = World::with(|config| {
@@ -36,7 +36,7 @@ async fn with_spare(change: impl FnOnce(&mut Config)) -> (World, Provider) {
     (world, spare)
 }
 
-fn header<'a>(told: &'a Told, name: &str) -> Option<&'a str> {
+pub fn header<'a>(told: &'a Told, name: &str) -> Option<&'a str> {
     told.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -399,181 +399,6 @@ async fn thresholds_send_small_calls_to_the_cheap_model() {
     );
 }
 
-#[tokio::test]
-async fn health_tells_what_calls_and_free_checks_found() {
-    let (world, spare) = with_spare(|config| {
-        config.routing.health.enabled = true;
-        config.routing.health.interval = Duration::from_millis(50);
-        config.routing.cooldown.time = Duration::from_secs(60);
-        config
-            .models
-            .retain(|model| model.model_name == "one" || model.model_name == "spare");
-    })
-    .await;
-    // Answers anything, its list of models too.
-    world.provider.script(plain("up-1"));
-    spare.script(whole("503 Down", "application/json", "", ERROR));
-    let health = async || -> serde_json::Value {
-        serde_json::from_str(&world.get("/health").await.text).unwrap()
-    };
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let told = health().await;
-        if told["unhealthy_count"] == 1 {
-            assert_eq!(
-                told["unhealthy_endpoints"][0]["model_id"],
-                "spare-at-the-second"
-            );
-            assert_eq!(told["healthy_endpoints"][0]["model_name"], "one");
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{told}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // No paid call is made, and the list is not for everybody.
-    assert!(
-        spare
-            .heads()
-            .iter()
-            .all(|head| head.starts_with("GET /v1/models "))
-    );
-    let nobody = world.http.get(world.url("/health")).send().await.unwrap();
-    assert_eq!(nobody.status(), 401);
-}
-
-/// Only where the file asks for it, and then it is on the operator's bill like any other call.
-#[tokio::test]
-async fn a_paid_check_is_asked_for_and_billed() {
-    let (world, spare) = with_spare(|config| {
-        config.routing.health.enabled = true;
-        config.routing.health.interval = Duration::from_millis(50);
-        config
-            .models
-            .retain(|model| model.model_name == "one" || model.model_name == "spare");
-        config.models[0].hints.check.paid = Some(PaidCheck {
-            max_tokens: 1,
-            model: Some("openai/up-1".to_owned()),
-        });
-        config.models[1].hints.check.disabled = true;
-    })
-    .await;
-    world.provider.script(plain("up-1"));
-    let usage = world.ended(1).await.remove(0);
-    assert_eq!(usage.outcome, Outcome::Ok);
-    assert_eq!(
-        &*usage.deployment,
-        &*world.gateway.config().models[0].deployment_id
-    );
-    assert!(usage.meters.output_tokens() > 0 && crate::world::bill(&usage) > NanoUsd::ZERO);
-    assert_eq!(usage.attribution.key, None);
-    let tags: Vec<&str> = usage.attribution.tags.iter().map(|tag| &**tag).collect();
-    assert_eq!(tags, ["litellm-internal-health-check"]);
-    let sent = world.provider.bodies().remove(0);
-    assert!(sent.contains(r#""max_tokens":1"#), "{sent}");
-    // Paid ones are far apart, and who is not to be looked at is not.
-    assert_eq!(
-        world
-            .gateway
-            .config()
-            .routing
-            .health
-            .interval_paid
-            .as_secs(),
-        300
-    );
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let told = world.get("/health?model=one").await.json();
-        assert_eq!(
-            (&told["healthy_count"], &told["unhealthy_count"]),
-            (&json!(1), &json!(0))
-        );
-        let one = &told["healthy_endpoints"][0];
-        assert_eq!(one["check"], "paid call");
-        if one["checked_s_ago"].is_number() {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{told}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(world.provider.bodies().len(), 1);
-    assert!(spare.heads().is_empty());
-}
-
-#[tokio::test]
-async fn metrics_tell_how_each_deployment_does() {
-    let (world, spare) = with_spare(|config| {
-        config.routing.cooldown.time = Duration::from_secs(60);
-        config.models.push(ModelEntry {
-            deployment_id: "one-again".to_owned(),
-            ..config.models[0].clone()
-        });
-    })
-    .await;
-    world
-        .provider
-        .script(whole("429 No", "application/json", "", ERROR));
-    spare.script(plain("up-2"));
-    assert_eq!(world.chat(MASTER, json!({})).await.status, 200);
-    let text = world.get("/metrics").await.text;
-    let value = |name: &str, id: &str| -> Option<f64> {
-        let label = format!("model_id=\"{id}\"");
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(&format!("{name}{{")) && line.contains(&label))?;
-        line.rsplit(' ').next()?.parse().ok()
-    };
-    let (state, left) = (
-        "litellm_deployment_state",
-        "tollgate_deployment_cooldown_seconds",
-    );
-    assert_eq!(value(state, "spare-at-the-second"), Some(0.0));
-    assert_eq!(value(left, "spare-at-the-second"), Some(0.0));
-    assert_eq!(value(state, "one-again"), Some(2.0));
-    assert!(value(left, "one-again").unwrap() > 50.0);
-    let first = "tollgate_deployment_time_to_first_token_seconds";
-    assert!(value(first, "spare-at-the-second").unwrap() > 0.0);
-    assert_eq!(value(first, "one-again"), None);
-}
-
-#[tokio::test]
-async fn what_a_proxy_tells_of_itself_has_litellms_shape() {
-    let world = World::start().await;
-    let told = world.get("/health/shared-status").await.json();
-    assert_eq!(told["shared_health_check_enabled"], false);
-    assert_eq!(world.get("/test").await.json(), json!({ "route": "/test" }));
-    for service in ["slack", "what"] {
-        let told = world
-            .get(&format!("/health/services?service={service}"))
-            .await;
-        assert_eq!(told.status, 400, "{}", told.text);
-    }
-    let ready = world.get("/health/readiness").await.json();
-    assert_eq!(ready["status"], "connected");
-    for name in ["db", "litellm_version", "last_updated"] {
-        assert!(ready[name].is_string(), "{ready}");
-    }
-    // Whatever is listed is there, for the method that is listed.
-    let routes = world.get("/routes").await.json();
-    for route in routes["routes"].as_array().unwrap() {
-        let path = route["path"].as_str().unwrap().replace("{model}", "one");
-        let method = route["methods"][0].as_str().unwrap().parse().unwrap();
-        let answer = world.http.request(method, world.url(&path));
-        let status = answer.send().await.unwrap().status().as_u16();
-        assert!(![404, 405].contains(&status), "{path}: {status}");
-    }
-    for path in [
-        "/health",
-        "/health/services",
-        "/health/shared-status",
-        "/routes",
-        "/test",
-    ] {
-        let nobody = world.http.get(world.url(path)).send().await.unwrap();
-        assert_eq!(nobody.status(), 401, "{path}");
-    }
-}
-
 /// Two deployments of `one`, each with limits of its own.
 async fn narrow(change: impl Fn(&mut ModelEntry)) -> (World, Provider) {
     let other = Provider::start().await;
@@ -673,137 +498,5 @@ async fn slots_and_tokens_of_a_deployment_come_back() {
         assert!(!told.text.contains("Limit type: tokens"), "{}", told.text);
         failed += usize::from(told.status == 500);
         tokio::task::yield_now().await;
-    }
-}
-
-/// `one` stands at two providers, the first of which is asked first.
-async fn hedging(change: impl FnOnce(&mut Config)) -> (World, Provider) {
-    let other = Provider::start().await;
-    let base = other.base();
-    let world = World::with(|config| {
-        let mut second = second(&base, "one");
-        second.hints.order = 1;
-        config.models.push(second);
-        config.routing.hedge_after = Some(Duration::from_millis(50));
-        change(config);
-    })
-    .await;
-    (world, other)
-}
-
-#[tokio::test]
-async fn a_slow_answer_is_hedged_and_both_are_billed() {
-    for streamed in [false, true] {
-        let (world, other) = hedging(|_| {}).await;
-        world.provider.script(vec![Step::Stall]);
-        other.script(if streamed {
-            stream("up-2")
-        } else {
-            plain("up-2")
-        });
-        let told = world.chat(MASTER, json!({ "stream": streamed })).await;
-        assert_eq!(told.status, 200, "{}", told.text);
-        assert_eq!(
-            header(&told, "x-litellm-model-id"),
-            Some("one-at-the-second")
-        );
-        let usages = world.ended(2).await;
-        assert_eq!((&*usages[0].model, &*usages[1].model), ("up-1", "up-2"));
-        let tried: Vec<_> = usages.iter().map(|u| (u.attempt_no, u.last)).collect();
-        assert_eq!(tried, [(1, false), (2, true)]);
-        assert_eq!(usages[0].outcome, Outcome::Cancelled);
-        assert!(usages[0].estimated && usages[0].meters.input_tokens() > 0);
-        assert_eq!(usages[1].outcome, Outcome::Ok);
-        let why: Vec<_> = usages[1].attempts.iter().map(|a| &*a.why).collect();
-        assert_eq!(why, ["first", "hedge"]);
-        assert_eq!(world.gateway.budgets.stats().open, 0);
-    }
-}
-
-#[tokio::test]
-async fn the_first_may_still_win() {
-    let (world, other) = hedging(|_| {}).await;
-    let word = std::sync::Arc::new(tokio::sync::Notify::new());
-    let mut script = vec![Step::Wait(word.clone())];
-    script.extend(plain("up-1"));
-    world.provider.script(script);
-    other.script(vec![Step::Stall]);
-    let told = async {
-        let told = world.chat(MASTER, json!({})).await;
-        assert_eq!(told.status, 200, "{}", told.text);
-        told
-    };
-    let asked = async {
-        while other.bodies().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        word.notify_one();
-    };
-    let (told, ()) = tokio::join!(told, asked);
-    assert_ne!(
-        header(&told, "x-litellm-model-id"),
-        Some("one-at-the-second")
-    );
-    // What ended first has the lower number.
-    let usages = world.ended(2).await;
-    let tried: Vec<_> = usages
-        .iter()
-        .map(|u| (u.attempt_no, u.last, &*u.model))
-        .collect();
-    assert_eq!(tried, [(1, false, "up-2"), (2, true, "up-1")]);
-    assert_eq!(usages[0].outcome, Outcome::Cancelled);
-    assert_eq!(world.gateway.budgets.stats().open, 0);
-}
-
-#[tokio::test]
-async fn a_hedge_that_fails_leaves_the_first_one_alone() {
-    let (world, other) = hedging(|_| {}).await;
-    let word = std::sync::Arc::new(tokio::sync::Notify::new());
-    let mut script = vec![Step::Wait(word.clone())];
-    script.extend(plain("up-1"));
-    world.provider.script(script);
-    other.script(broken());
-    let failed = async {
-        while !world.get("/health").await.text.contains(r#""failures":1"#) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        word.notify_one();
-    };
-    let (told, ()) = tokio::join!(world.chat(MASTER, json!({})), failed);
-    assert_eq!(told.status, 200, "{}", told.text);
-    let usages = world.ended(1).await;
-    assert_eq!((usages.len(), usages[0].attempt_no), (1, 2));
-    assert_eq!(&*usages[0].model, "up-1");
-}
-
-/// Both at their worst must fit in; what is held more is known to the log before it is used.
-#[tokio::test]
-async fn a_hedge_needs_room_in_the_budget() {
-    let text = "word ".repeat(200);
-    let ask = || {
-        let messages = json!([{ "role": "user", "content": text }]);
-        json!({ "max_tokens": 100, "messages": messages })
-    };
-    for (limit, hedged) in [(0.1, true), (0.0014, false)] {
-        let (world, other) = hedging(|config| {
-            config.models[0].timeouts.total = Duration::from_millis(300);
-            // The hedge is the one attempt more.
-            config.routing.retries.count = Some(1);
-        })
-        .await;
-        world.provider.script(vec![Step::Stall]);
-        other.script(plain("up-2"));
-        let key = world.key(json!({ "max_budget": limit })).await;
-        let told = world.chat(&key, ask()).await;
-        assert_eq!(told.status == 200, hedged, "{limit}: {}", told.text);
-        assert_eq!(other.bodies().len(), usize::from(hedged));
-        let usages = world.ended(if hedged { 3 } else { 1 }).await;
-        assert!(usages.last().unwrap().last);
-        if hedged {
-            assert_eq!(usages[0].error_code.as_deref(), Some("hedged"));
-            assert!(usages[0].meters.0.is_empty() && usages[0].hold > NanoUsd(2_000_000));
-        }
-        let stats = world.gateway.budgets.stats();
-        assert_eq!((stats.open, stats.cost_over_hold), (0, 0));
     }
 }

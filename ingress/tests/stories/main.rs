@@ -1,8 +1,11 @@
 //! What the call path promises, told through HTTP.
 
+mod choosing;
 mod endpoints;
 mod failover;
 mod headers;
+mod health;
+mod hedging;
 mod limits;
 mod models;
 mod operator;

@@ -16,6 +16,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Never goes on.
     Stall,
+    /// Takes its time.
+    Pause(Duration),
     /// Goes on when it is told to.
     Wait(Arc<Notify>),
     /// Goes on when it is let: [`Provider::let_go`].
@@ -206,6 +208,10 @@ async fn serve(mut stream: TcpStream, books: Arc<Mutex<Books>>, held: Arc<Notify
             let sent = match step {
                 Step::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
                 Step::Cut => return,
+                Step::Pause(time) => {
+                    tokio::time::sleep(time).await;
+                    true
+                }
                 Step::Wait(word) => {
                     word.notified().await;
                     true

@@ -34,6 +34,7 @@ async fn killed() -> tempfile::TempDir {
                 event_time: Micros(1),
                 request_id: admit.request_id,
                 mark,
+                beside: Vec::new(),
             };
             journal
                 .append(Topic::Progress, Partition(3), &progress.body())

@@ -105,9 +105,10 @@ pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
     }
 }
 
-/// The catalog in which `up-*` cost what the constants say.
+/// The catalog in which `up-*` cost what the constants say, and `reads-cheaply` a tenth for the prompt and five
+/// times as much for the answer.
 pub fn catalog() -> Catalog {
-    let price = |model: &str| {
+    let price = |model: &str, input: i64, output: i64| {
         let rate = |meter, nano: i64| Rate {
             meter,
             service_tier: None,
@@ -130,8 +131,8 @@ pub fn catalog() -> Catalog {
             max_input: None,
             max_output: None,
             rates: vec![
-                rate(Meter::InputText, INPUT),
-                rate(Meter::OutputText, OUTPUT),
+                rate(Meter::InputText, input),
+                rate(Meter::OutputText, output),
                 rate(Meter::Images, UNIT),
                 rate(Meter::Seconds, UNIT),
                 rate(Meter::Characters, UNIT),
@@ -142,7 +143,12 @@ pub fn catalog() -> Catalog {
     let event = CatalogEvent {
         event_time: Micros(0),
         actor: "test".into(),
-        entries: vec![price("up-1"), price("up-2"), price("demo")],
+        entries: vec![
+            price("up-1", INPUT, OUTPUT),
+            price("up-2", INPUT, OUTPUT),
+            price("reads-cheaply", INPUT / 10, OUTPUT * 5),
+            price("demo", INPUT, OUTPUT),
+        ],
     };
     Catalog::new().apply(1, &event).unwrap()
 }

@@ -29,8 +29,9 @@ use tokio::net::TcpListener;
 use crate::eligibility::Reason;
 use crate::entries::{Answer, EntryId};
 use crate::error::Error;
-use crate::lookup::{CacheService, Follower, Ticket};
-use crate::outcome::{Hit, Lookup, Outcome, Stored};
+use crate::lookup::CacheService;
+use crate::outcome::{Follower, Hit, Outcome, Stored, Ticket};
+use crate::request::Lookup;
 use crate::wire::{LookupReply, LookupRequest, StoreRequest, TicketRequest, WireAnswer};
 
 /// Tickets that may be out; beyond, a miss carries none and its answer is not stored.

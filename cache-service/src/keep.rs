@@ -12,8 +12,8 @@ use crate::entries::{Answer, Entry, EntryId};
 use crate::error::Error;
 use crate::flight::{End, Leader};
 use crate::key::Hash;
-use crate::lookup::{CacheService, Ticket};
-use crate::outcome::{NotStored, Stored};
+use crate::lookup::CacheService;
+use crate::outcome::{NotStored, Stored, Ticket};
 use crate::persist::Log;
 
 /// Wait for a vector when storing, off the request's path.

@@ -44,6 +44,9 @@ pub use config::{CacheConfig, Clock, Controls, Mode, Policy, SharedConfig};
 pub use eligibility::Reason;
 pub use entries::{Answer, EntryId, Tokens};
 pub use error::Error;
-pub use lookup::{CacheService, Follower, Ticket};
-pub use outcome::{Hit, HitKind, Lookup, NotStored, Outcome, Readiness, SharedState, Stored};
+pub use lookup::CacheService;
+pub use outcome::{
+    Follower, Hit, HitKind, NotStored, Outcome, Readiness, SharedState, Stored, Ticket,
+};
+pub use request::Lookup;
 pub use stats::Stats;

@@ -9,16 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::eligibility::Reason;
 use crate::embed::Embedder;
 use crate::entries::{Answer, Entry};
 use crate::flight::{End, Flights, Leader, Role, ended};
-use crate::outcome::{Hit, HitKind, Lookup, Outcome, Readiness, SharedState};
+use crate::outcome::{Follower, Hit, HitKind, Outcome, Readiness, SharedState, Ticket};
 use crate::persist::Log;
-use crate::request::{Prepared, prepare};
+use crate::request::{Lookup, Prepared, prepare};
 use crate::shared::{Down, Following, Shared};
 use crate::shelf::Shelf;
 use crate::stats::{Stats, count};
@@ -27,20 +26,6 @@ use crate::stats::{Stats, count};
 const REPLY: Duration = Duration::from_millis(5);
 /// Neighbours whose answers are gone, after which it is a miss.
 const EVICTED_MAX: usize = 5;
-
-/// What a miss remembers, so that storing need not work it out again. Dropping it lets an identical
-/// request that waits go ahead.
-pub struct Ticket {
-    pub(crate) asked: Prepared,
-    pub(crate) leader: Option<Leader>,
-}
-
-/// A request that waits for an identical one.
-pub struct Follower {
-    asked: Prepared,
-    state: watch::Receiver<Option<End>>,
-    deadline: Instant,
-}
 
 /// The cache of one process. Cheap to share behind an [`Arc`].
 pub struct CacheService {

@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::guards::{self, Features};
 use crate::index::Index;
 use crate::lookup::CacheService;
-use crate::outcome::{Lookup, Outcome};
+use crate::outcome::Outcome;
+use crate::request::Lookup;
 
 /// Two percentiles of some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,27 +1,14 @@
-//! What goes into a look-up and what comes out.
+//! What comes out of a look-up, and out of storing an answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::config::{Controls, Policy};
+use tokio::sync::watch;
+
 use crate::eligibility::Reason;
 use crate::entries::{Answer, EntryId};
-use crate::lookup::{Follower, Ticket};
-
-/// A request.
-#[derive(Clone, Debug)]
-pub struct Lookup<'a> {
-    /// The tenant, from the authenticated key only.
-    pub scope: &'a str,
-    /// The model that the request was resolved to.
-    pub model: &'a str,
-    /// The client's chat request as it came.
-    pub body: &'a [u8],
-    /// What the client asks of the cache.
-    pub controls: Controls,
-    /// What the operator allows.
-    pub policy: &'a Policy,
-}
+use crate::flight::{End, Leader};
+use crate::request::Prepared;
 
 /// What became of a look-up.
 #[derive(Debug)]
@@ -34,6 +21,20 @@ pub enum Outcome {
     Bypass(Reason),
     /// The same request is under way: [`CacheService::wait`].
     Wait(Follower),
+}
+
+/// What a miss remembers, so that storing need not work it out again. Dropping it lets an identical
+/// request that waits go ahead.
+pub struct Ticket {
+    pub(crate) asked: Prepared,
+    pub(crate) leader: Option<Leader>,
+}
+
+/// A request that waits for an identical one.
+pub struct Follower {
+    pub(crate) asked: Prepared,
+    pub(crate) state: watch::Receiver<Option<End>>,
+    pub(crate) deadline: Instant,
 }
 
 /// Which tier answered.

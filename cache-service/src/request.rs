@@ -4,13 +4,27 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{CacheConfig, Controls, Mode, THRESHOLD_FLOOR};
+use crate::config::{CacheConfig, Controls, Mode, Policy, THRESHOLD_FLOOR};
 use crate::eligibility::{self, Reason, Tier};
 use crate::embed::Vector;
 use crate::guards::Features;
 use crate::json;
 use crate::key::{self, Asked, Key};
-use crate::outcome::Lookup;
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Lookup<'a> {
+    /// The tenant, from the authenticated key only.
+    pub scope: &'a str,
+    /// The model that the request was resolved to.
+    pub model: &'a str,
+    /// The client's chat request as it came.
+    pub body: &'a [u8],
+    /// What the client asks of the cache.
+    pub controls: Controls,
+    /// What the operator allows.
+    pub policy: &'a Policy,
+}
 
 /// A request, read once.
 pub(crate) struct Prepared {

@@ -1,8 +1,6 @@
 //! Follows the configuration file: when it changes, or SIGHUP comes, what it says now comes into force, whole
 //! or not at all. Never ends the process: what was in force stays until something good replaces it.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,7 +162,7 @@ impl<T: Target> Follower<T> {
                 return true;
             }
         };
-        let hash = hash(&text);
+        let hash = settings::hash(&text);
         if self.in_force == Some(hash) && !asked {
             return true;
         }
@@ -206,11 +204,4 @@ impl<T: Target> Follower<T> {
         tracing::error!("the configuration stays as it was: {why}");
         self.target.standing().failed(why);
     }
-}
-
-/// Tells two versions of a text apart.
-pub fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }

@@ -144,8 +144,3 @@ pub fn block_on<F: Future<Output = Result<()>>>(role: F) -> Result<()> {
         .context("cannot start the runtime")?
         .block_on(role)
 }
-
-/// A serving thread for each core.
-pub fn serving_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

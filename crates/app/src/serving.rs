@@ -15,7 +15,7 @@ use crate::ground::Ground;
 use crate::housekeeping::{self, Upkeep};
 use crate::reload::{self, Following};
 use crate::settings::Settings;
-use crate::{roles, stopping};
+use crate::stopping;
 
 /// The running gateway.
 pub struct Serving {
@@ -45,7 +45,7 @@ impl Serving {
         gateway.refresh().await?;
         let models = tokio::spawn(Gateway::follow_models(Arc::downgrade(&gateway)));
         let upkeep = housekeeping::start(gateway.clone(), watch);
-        let calls = ingress::start(gateway.clone(), settings.listen, roles::serving_threads())?;
+        let calls = ingress::start(gateway.clone(), settings.listen, serving_threads())?;
         Ok(Self {
             ground,
             lanes,
@@ -90,4 +90,9 @@ impl Serving {
         // Whatever the lanes came to, what is known is kept.
         self.ground.close().await.and(lanes)
     }
+}
+
+/// A serving thread for each core.
+fn serving_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,7 +1,9 @@
 //! From flags, file and environment to what a role runs with. The only place that reads the environment.
 
+use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use config::{Config, Loaded, Source};
 
 use crate::cli::RoleFlags;
-use crate::{log, reload};
+use crate::log;
 
 /// What a role runs with.
 pub struct Settings {
     pub config: Config,
     /// What it was made from.
     pub source: Arc<Source>,
-    /// The file, where there is one, and its text as [`reload::hash`] knows it.
+    /// The file, where there is one, and its text as [`hash`] knows it.
     pub file: Option<PathBuf>,
     pub text_hash: u64,
     /// Everything that lasts lies below it.
@@ -92,7 +94,7 @@ fn read_config(flags: &RoleFlags) -> Result<(Source, u64)> {
         );
     }
     let text = text_of(path)?;
-    let text_hash = reload::hash(&text);
+    let text_hash = hash(&text);
     Ok((source_of(path, text), text_hash))
 }
 
@@ -138,4 +140,11 @@ fn address(host: &str) -> Result<IpAddr> {
     host.parse().with_context(|| {
         format!("general_settings.host: {host:?} is not an address such as 127.0.0.1 or 0.0.0.0")
     })
+}
+
+/// Tells two versions of a text apart.
+pub fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

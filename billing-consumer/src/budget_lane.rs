@@ -95,6 +95,7 @@ impl BudgetLane {
         let owner = Owner {
             lane: LANE,
             group: &self.settings.budget_group,
+            pause: self.settings.budget_every,
             settings: &self.settings,
             board: &self.board,
             stop: &self.stop,
@@ -128,12 +129,17 @@ impl BudgetLane {
                 swept = Instant::now();
             }
             let ending = intake.is_ending();
-            let due = committed.elapsed() >= self.settings.budget_commit_every || ending;
-            if intake.is_dirty() && due {
+            let due = committed.elapsed() >= self.settings.budget_commit_every;
+            let stored = if ending {
+                intake.commit().await
+            } else if intake.is_committing() || (intake.is_dirty() && due) {
                 committed = Instant::now();
-                if intake.commit().await {
-                    pass(Step::AfterBudgetCommit);
-                }
+                intake.commit_aside().await
+            } else {
+                false
+            };
+            if stored {
+                pass(Step::AfterBudgetCommit);
             }
             course.teller.tell(ending).await;
             intake.publish();

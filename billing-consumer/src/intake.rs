@@ -40,6 +40,8 @@ pub(crate) struct Intake {
     reread: bool,
     /// Something was handed out since the last commit.
     dirty: bool,
+    /// A position is on its way to the log.
+    committing: bool,
     empty_looks: u32,
 }
 
@@ -56,6 +58,8 @@ pub(crate) enum Fill {
 pub(crate) struct Owner<'a> {
     pub lane: Name,
     pub group: &'a str,
+    /// A record may come so much later, where more of them come at once then.
+    pub pause: Duration,
     pub settings: &'a Settings,
     pub board: &'a Arc<Board>,
     pub stop: &'a watch::Receiver<bool>,
@@ -67,6 +71,7 @@ impl Intake {
         let Owner {
             lane,
             group,
+            pause,
             settings,
             board,
             stop,
@@ -74,7 +79,8 @@ impl Intake {
         let mut patience = Patience::new(lane, board, settings);
         let reader = loop {
             let start = Start::After(Resume::of(Topic::Usage, standing));
-            match log.reader(group, &[Topic::Usage], start).await {
+            let opened = log.gathering_reader(group, &[Topic::Usage], start, pause);
+            match opened.await {
                 Ok(reader) => break reader,
                 Err(error) => {
                     patience
@@ -97,6 +103,7 @@ impl Intake {
             waiting: VecDeque::new(),
             reread: false,
             dirty: false,
+            committing: false,
             empty_looks: 0,
         }
     }
@@ -299,25 +306,56 @@ impl Intake {
     /// Stores the position, if everything handed out is in the sink. Not while a source is parked: its
     /// events lie behind the position. Says whether it did.
     pub(crate) async fn commit(&mut self) -> bool {
-        if !self.dirty || !self.waiting.is_empty() || self.reread || self.dedupe.is_parked() {
+        if !self.may_commit() {
             return false;
         }
-        match self.reader.commit().await {
-            Ok(()) => {
-                self.dirty = false;
-                true
+        self.committing = false;
+        let stored = self.reader.commit().await;
+        self.stored(stored.map(|()| true))
+    }
+
+    /// As [`commit`](Self::commit), without waiting for it: says whether it is done by now, or one that was
+    /// begun before.
+    pub(crate) async fn commit_aside(&mut self) -> bool {
+        if !self.committing {
+            if !self.may_commit() {
+                return false;
+            }
+            self.dirty = false;
+        }
+        let stored = self.reader.commit_within(Duration::ZERO).await;
+        self.committing = matches!(stored, Ok(false));
+        let dirty = self.dirty;
+        let done = self.stored(stored);
+        // What was handed out meanwhile is not in it.
+        self.dirty |= dirty;
+        done
+    }
+
+    pub(crate) fn is_committing(&self) -> bool {
+        self.committing
+    }
+
+    fn may_commit(&self) -> bool {
+        self.dirty && self.waiting.is_empty() && !self.reread && !self.dedupe.is_parked()
+    }
+
+    fn stored(&mut self, stored: Result<bool, journal::Error>) -> bool {
+        match stored {
+            Ok(stored) => {
+                self.dirty &= !stored;
+                return stored;
             }
             // The next read tells.
-            Err(journal::Error::Reassigned { .. }) => false,
-            Err(error) => {
-                // The position is a hint; the sink knows better. The next batch tries again.
-                tracing::error!(
-                    lane = self.lane.text(),
-                    "the lane's position cannot be stored: {error}"
-                );
-                false
-            }
+            Err(journal::Error::Reassigned { .. }) => {}
+            // The position is a hint; the sink knows better. The next batch tries again.
+            Err(error) => tracing::error!(
+                lane = self.lane.text(),
+                "the lane's position cannot be stored: {error}"
+            ),
         }
+        self.dirty = true;
+        false
     }
 
     pub(crate) fn marks(&self) -> Vec<Identity> {

@@ -60,6 +60,7 @@ impl StoreLane {
         let owner = Owner {
             lane: LANE,
             group: &self.settings.store_group,
+            pause: self.settings.store_soon,
             settings: &self.settings,
             board: &self.board,
             stop: &self.stop,

@@ -145,6 +145,16 @@ pub trait Reader: Send {
     /// The position could not be stored.
     async fn commit(&mut self) -> Result<(), Error>;
 
+    /// As [`commit`](Self::commit), for who has something better to do than to wait: `false` after `patience`,
+    /// and then the next call tells what became of it, before it begins another one.
+    ///
+    /// # Errors
+    /// As there.
+    async fn commit_within(&mut self, patience: Duration) -> Result<bool, Error> {
+        let _ = patience;
+        self.commit().await.map(|()| true)
+    }
+
     /// Goes on from another place. What the group has committed stays until the next commit.
     ///
     /// # Errors
@@ -187,6 +197,22 @@ pub trait EventLog: Send + std::marker::Sync {
         topics: &[Topic],
         start: Start,
     ) -> Result<Box<dyn Reader>, Error>;
+
+    /// As [`reader`](Self::reader), for one to whom each record may come up to `pause` later, so that more of
+    /// them come at once. A log that hands out records at no cost of its own need not heed it.
+    ///
+    /// # Errors
+    /// As there.
+    async fn gathering_reader(
+        &self,
+        group: &str,
+        topics: &[Topic],
+        start: Start,
+        pause: Duration,
+    ) -> Result<Box<dyn Reader>, Error> {
+        let _ = pause;
+        self.reader(group, topics, start).await
+    }
 
     /// [`Record::version`] of the newest record, 0 where there is none: whoever follows a topic from its
     /// start knows by it when it has caught up. `None` where this log cannot tell.

@@ -22,9 +22,10 @@ use rdkafka::statistics::Statistics;
 use schemas::{ConfigEvent, Event as _, Identity, Partition, Pseq, SourceId, Topic};
 use tokio::sync::oneshot;
 
+use crate::context::Heard;
 use crate::registry::Ids;
 use crate::topics::MESSAGE_BYTES_MAX;
-use crate::{Error, Settings, context, framing};
+use crate::{Error, Settings, framing};
 
 /// How long the delivery report may lag behind the record's own time limit.
 const GRACE: Duration = Duration::from_secs(2);
@@ -49,14 +50,15 @@ struct Source {
 
 struct Reports {
     failed: Arc<AtomicBool>,
+    heard: Arc<Heard>,
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::said(level, facility, message);
+        self.heard.said(level, facility, message);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        context::failed(&error, reason);
+        self.heard.failed(&error, reason);
     }
     fn stats(&self, _: Statistics) {}
 }
@@ -96,7 +98,7 @@ impl Appender {
         let doing = || format!("appending to {}", self.settings.name(topic));
         let problem = |problem: String| Error::Broker {
             doing: doing(),
-            problem,
+            problem: self.settings.heard.because(problem),
         };
         self.ids.ready().await?;
         let id = framing::fingerprint_of(body)
@@ -156,7 +158,7 @@ impl Appender {
         }
         // Sent under the lock, so that records lie in the order of their numbers.
         let sent = source.producer.send(record);
-        sent.map_err(|(error, _)| Error::broker(format!("appending to {name}"))(error))?;
+        sent.map_err(|(error, _)| self.settings.broker(format!("appending to {name}"))(error))?;
         *last += 1;
         Ok((identity, outcome))
     }
@@ -176,6 +178,7 @@ impl Appender {
             )
             .create_with_context(Reports {
                 failed: Arc::clone(&failed),
+                heard: Arc::clone(&self.settings.heard),
             })
             .map_err(Error::client)?;
         Ok(Source {

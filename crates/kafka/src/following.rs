@@ -30,7 +30,7 @@ impl Following {
             }),
         };
         let mut following = Self {
-            reader: KafkaReader::open(log, "", &[topic], start).await?,
+            reader: KafkaReader::open(log, "", &[topic], start, None).await?,
             goal: None,
             version: after,
         };

@@ -9,6 +9,7 @@
 //! and no producer id is relied on for that.
 
 mod append;
+mod ask;
 mod context;
 mod desk;
 mod error;

@@ -12,11 +12,12 @@ use schemas::{Partition, Topic};
 use tokio::sync::watch;
 
 use crate::append::Appender;
+use crate::ask::Ask;
 use crate::following::Following;
 use crate::garbage::Strays;
 use crate::reader::KafkaReader;
 use crate::registry::Ids;
-use crate::{Error, Settings, topics};
+use crate::{Error, Settings};
 
 /// The log of one cluster. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ pub struct Log(Arc<Inner>);
 /// What readers share with their log.
 pub struct Inner {
     pub settings: Settings,
+    pub ask: Ask,
     pub ids: Arc<Ids>,
     pub appender: Appender,
     pub strays: Strays,
@@ -59,14 +61,12 @@ impl Log {
     /// # Errors
     /// librdkafka refuses a property.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        settings
-            .client(&[], &[])
-            .create::<rdkafka::producer::BaseProducer>()
-            .map_err(Error::client)?;
+        let ask = Ask::new(&settings)?;
         let ids = Arc::new(Ids::new(&settings)?);
         Ok(Self(Arc::new(Inner {
             appender: Appender::new(settings.clone(), Arc::clone(&ids)),
             settings,
+            ask,
             ids,
             strays: Strays::default(),
             strays_put: AtomicU64::new(0),
@@ -148,7 +148,18 @@ impl EventLog for Log {
         topics: &[Topic],
         start: Start,
     ) -> Result<Box<dyn Reader>, journal::Error> {
-        let reader = KafkaReader::open(&self.0, group, topics, start).await?;
+        let reader = KafkaReader::open(&self.0, group, topics, start, None).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn gathering_reader(
+        &self,
+        group: &str,
+        topics: &[Topic],
+        start: Start,
+        pause: Duration,
+    ) -> Result<Box<dyn Reader>, journal::Error> {
+        let reader = KafkaReader::open(&self.0, group, topics, start, Some(pause)).await?;
         Ok(Box::new(reader))
     }
 
@@ -157,6 +168,6 @@ impl EventLog for Log {
         topic: Topic,
         partition: Partition,
     ) -> Result<Option<u64>, journal::Error> {
-        Ok(Some(topics::end(&self.0.settings, topic, partition).await?))
+        Ok(Some(self.0.ask.end(topic, partition).await?))
     }
 }

@@ -1,6 +1,8 @@
 //! A consumer of librdkafka: how it is set up, and how it takes what its group deals.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -10,20 +12,21 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::{Error, Settings, context};
+use crate::context::Heard;
+use crate::{Error, Settings};
 
 /// librdkafka's calls back, all from within `poll` on the worker's thread.
-#[derive(Default)]
 pub struct Calls {
     pub dealt: AtomicBool,
+    heard: Arc<Heard>,
 }
 
 impl ClientContext for Calls {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::said(level, facility, message);
+        self.heard.said(level, facility, message);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        context::failed(&error, reason);
+        self.heard.failed(&error, reason);
     }
     fn stats(&self, _: Statistics) {}
 }
@@ -61,18 +64,31 @@ impl ConsumerContext for Calls {
     }
 }
 
+/// So many bytes do not wait for more.
+const GATHERED: &str = "262144";
+
 /// The classic protocol of groups, as near to the newer one as it comes.
 const COOPERATIVE: &[(&str, &str)] = &[
     ("group.protocol", "classic"),
     ("partition.assignment.strategy", "cooperative-sticky"),
 ];
 
-/// A consumer that joins a group, or reads for nobody where the name is empty.
+/// As what a consumer reads.
+pub struct Membership {
+    /// Empty: for nobody.
+    pub group: String,
+    /// So long a broker may let messages gather, while they are few.
+    pub pause: Option<Duration>,
+    /// The broker may be too old for the newer protocol of groups.
+    pub classic: bool,
+}
+
+/// A consumer that joins a group, or reads for nobody.
 pub fn consumer(
     settings: &Settings,
-    group: &str,
-    classic: bool,
+    membership: &Membership,
 ) -> Result<BaseConsumer<Calls>, Error> {
+    let group = membership.group.as_str();
     // A client needs a name for a group even where it joins none.
     let name = settings.group(if group.is_empty() { "nobody" } else { group });
     let property = |name| settings.properties.get(name).map(String::as_str);
@@ -81,7 +97,7 @@ pub fn consumer(
         // Members keep what they have while others come and go.
         Some("classic") if property("partition.assignment.strategy").is_none() => COOPERATIVE,
         Some(_) => &[],
-        None if classic => COOPERATIVE,
+        None if membership.classic => COOPERATIVE,
         None => &[("group.protocol", "consumer")],
     };
     let fixed = [
@@ -94,15 +110,24 @@ pub fn consumer(
         ("check.crcs", "true"),
     ];
     let fixed = [&fixed[..], protocol].concat();
+    // A fetch names every partition, whatever it brings: one for each message is what a broker would spend
+    // most of its time on.
+    let (least, wait) = match membership.pause {
+        Some(pause) => (GATHERED, pause.as_millis().max(1).to_string()),
+        None => ("1", "100".to_owned()),
+    };
     settings
         .client(
             &[
-                ("fetch.min.bytes", "1"),
-                ("fetch.wait.max.ms", "100"),
+                ("fetch.min.bytes", least),
+                ("fetch.wait.max.ms", &wait),
                 ("queued.max.messages.kbytes", "16384"),
             ],
             &fixed,
         )
-        .create_with_context(Calls::default())
+        .create_with_context(Calls {
+            dealt: AtomicBool::new(false),
+            heard: Arc::clone(&settings.heard),
+        })
         .map_err(Error::client)
 }

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::log::{Inner, Open};
-use crate::member::Calls;
+use crate::member::{Calls, Membership};
 use crate::worker::Worker;
 use crate::{Error, topics};
 
@@ -160,12 +160,13 @@ impl KafkaReader {
         group: &str,
         wanted: &[Topic],
         start: Start,
+        pause: Option<Duration>,
     ) -> Result<Self, Error> {
         let mut names = Vec::new();
         let mut parts = Vec::new();
         for &topic in wanted {
             let name = log.settings.name(topic);
-            let metadata = topics::metadata(&log.settings, Some(name.clone())).await?;
+            let metadata = log.ask.metadata(Some(name.clone())).await?;
             let count =
                 topics::partitions(&metadata, &name).ok_or_else(|| Error::NoTopic(name.clone()))?;
             names.push((topic, name));
@@ -196,7 +197,11 @@ impl KafkaReader {
             Arc::clone(&shared),
             receiver,
             names,
-            group,
+            Membership {
+                group: group.to_owned(),
+                pause,
+                classic: false,
+            },
             start,
         )?;
         let runtime = tokio::runtime::Handle::current();
@@ -231,6 +236,51 @@ impl KafkaReader {
         let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
         let (_, _, part) = state.assigned().next()?;
         Some((number(part.handed), number(part.end?)))
+    }
+
+    /// Hands the place of each partition to the broker. False where there is none to store.
+    fn begin_commit(&mut self) -> Result<bool, LogError> {
+        if self.group.is_empty() {
+            return Ok(false);
+        }
+        let (consumer, list) = {
+            let state = self.shared.state.lock();
+            let Some(consumer) = state.consumer.clone().filter(|_| !state.reassigned) else {
+                return Ok(false);
+            };
+            let mut list = TopicPartitionList::new();
+            for (topic, partition, part) in state.assigned().filter(|part| part.2.end.is_some()) {
+                list.add_partition_offset(
+                    &self.topics[topic],
+                    partition,
+                    Offset::Offset(part.handed),
+                )
+                .map_err(Error::broker("committing"))?;
+            }
+            (consumer, list)
+        };
+        if list.count() == 0 {
+            return Ok(false);
+        }
+        // With the broker's answer: librdkafka does not tell of the outcome otherwise.
+        let commit = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
+        self.committing = Some(commit);
+        Ok(true)
+    }
+
+    /// Whether the commit that was begun is done.
+    async fn committed(&mut self, patience: Duration) -> Result<bool, LogError> {
+        let Some(commit) = &mut self.committing else {
+            return Ok(true);
+        };
+        let Ok(done) = tokio::time::timeout(patience, commit).await else {
+            return Ok(false);
+        };
+        self.committing = None;
+        match done {
+            Ok(stored) => Ok(stored.map(|()| true).map_err(Error::broker("committing"))?),
+            Err(_) => Err(LogError::Closed),
+        }
     }
 
     async fn order(
@@ -286,47 +336,21 @@ impl Reader for KafkaReader {
     }
 
     async fn commit(&mut self) -> Result<(), LogError> {
-        if self.group.is_empty() {
+        // One that is under way stores less than what is to be stored now.
+        let before = self.committed(self.timeout).await?;
+        if before && (!self.begin_commit()? || self.committed(self.timeout).await?) {
             return Ok(());
         }
-        if self
-            .committing
-            .as_ref()
-            .is_some_and(|one| !one.is_finished())
-        {
-            return Err(LogError::Broker(
-                "the last commit still waits for the Kafka brokers".to_owned(),
-            ));
+        Err(LogError::Broker(
+            "the Kafka brokers do not take the commit".to_owned(),
+        ))
+    }
+
+    async fn commit_within(&mut self, patience: Duration) -> Result<bool, LogError> {
+        if self.committing.is_none() && !self.begin_commit()? {
+            return Ok(true);
         }
-        let (consumer, list) = {
-            let state = self.shared.state.lock();
-            let Some(consumer) = state.consumer.clone().filter(|_| !state.reassigned) else {
-                return Ok(());
-            };
-            let mut list = TopicPartitionList::new();
-            for (topic, partition, part) in state.assigned().filter(|part| part.2.end.is_some()) {
-                list.add_partition_offset(
-                    &self.topics[topic],
-                    partition,
-                    Offset::Offset(part.handed),
-                )
-                .map_err(Error::broker("committing"))?;
-            }
-            (consumer, list)
-        };
-        if list.count() == 0 {
-            return Ok(());
-        }
-        // With the broker's answer: librdkafka does not tell of the outcome otherwise.
-        let commit = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
-        let commit = self.committing.insert(commit);
-        match tokio::time::timeout(self.timeout, commit).await {
-            Ok(Ok(done)) => Ok(done.map_err(Error::broker("committing"))?),
-            Ok(Err(_)) => Err(LogError::Closed),
-            Err(_) => Err(LogError::Broker(
-                "the Kafka brokers do not take the commit".to_owned(),
-            )),
-        }
+        self.committed(patience).await
     }
 
     async fn seek(&mut self, start: &Start) -> Result<(), LogError> {

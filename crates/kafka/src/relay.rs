@@ -28,11 +28,13 @@ use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use schemas::Topic;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle as Task;
 
+use crate::context::Heard;
 use crate::registry::Ids;
 use crate::topics::MESSAGE_BYTES_MAX;
 use crate::window::Window;
-use crate::{Error, Settings, context, framing};
+use crate::{Error, Settings, framing};
 
 /// What is brought to the broker. Marks of streams in progress serve only the restart of this process.
 const TOPICS: [Topic; 3] = [Topic::Requests, Topic::Usage, Topic::Audit];
@@ -83,6 +85,7 @@ pub struct Relay {
 }
 
 struct Shared {
+    heard: Arc<Heard>,
     status: Mutex<(RelayStatus, Option<Instant>)>,
     /// Set by `drain`; the deadline is for what is left.
     drain: Mutex<Option<Instant>>,
@@ -102,8 +105,9 @@ impl Relay {
             .linger(Duration::from_millis(2));
         let ids = Ids::new(&settings)?;
         // Refused settings are told at once, and not in a loop.
-        drop(producer(&settings)?);
+        let made = producer(&settings)?;
         let shared = Arc::new(Shared {
+            heard: Arc::clone(&settings.heard),
             status: Mutex::default(),
             drain: Mutex::default(),
             abandoned: AtomicBool::new(false),
@@ -112,6 +116,7 @@ impl Relay {
         let (sender, ended) = oneshot::channel();
         let line = Line {
             names: Names::new(&settings),
+            made: Some(made),
             settings,
             ids,
             journal: journal.clone(),
@@ -123,6 +128,7 @@ impl Relay {
             sent: 0,
             batches: VecDeque::new(),
             done: None,
+            committing: None,
             committed: Instant::now(),
             looked_at_end: false,
         };
@@ -150,6 +156,8 @@ impl Relay {
     pub fn status(&self) -> RelayStatus {
         let (mut status, since) = self.shared.status.lock().clone();
         status.oldest_unacked = since.map(|since| since.elapsed());
+        // A producer that gets no connection goes on trying, and says why aside.
+        status.trouble = status.trouble.or_else(|| self.shared.heard.reason());
         status
     }
 
@@ -177,14 +185,17 @@ impl Drop for Relay {
     }
 }
 
-struct Acks(Arc<Window>);
+struct Acks {
+    window: Arc<Window>,
+    heard: Arc<Heard>,
+}
 
 impl ClientContext for Acks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::said(level, facility, message);
+        self.heard.said(level, facility, message);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        context::failed(&error, reason);
+        self.heard.failed(&error, reason);
     }
     fn stats(&self, _: Statistics) {}
 }
@@ -196,14 +207,16 @@ impl ProducerContext for Acks {
         match result {
             Ok(_) => {
                 pass("relay_after_send_before_ack");
-                self.0.acknowledge(number as u64);
+                self.window.acknowledge(number as u64);
             }
-            Err((error, _)) => self.0.fail(error.to_string()),
+            Err((error, _)) => self.window.fail(error.to_string()),
         }
     }
 }
 
 type Sending = (ThreadedProducer<Acks>, Arc<Window>);
+/// A position on its way to the disk.
+type Storing = Task<Result<(), journal::Error>>;
 
 fn producer(settings: &Settings) -> Result<Sending, Error> {
     let window = Arc::new(Window::new(WINDOW));
@@ -224,7 +237,10 @@ fn producer(settings: &Settings) -> Result<Sending, Error> {
         ],
     );
     let producer = config
-        .create_with_context(Acks(Arc::clone(&window)))
+        .create_with_context(Acks {
+            window: Arc::clone(&window),
+            heard: Arc::clone(&settings.heard),
+        })
         .map_err(Error::client)?;
     Ok((producer, window))
 }
@@ -254,6 +270,8 @@ impl Names {
 
 struct Line {
     names: Names,
+    /// The first producer.
+    made: Option<Sending>,
     settings: Settings,
     ids: Ids,
     journal: Journal,
@@ -268,6 +286,8 @@ struct Line {
     batches: VecDeque<Batch>,
     /// Everything before is acknowledged, not committed yet.
     done: Option<ReadTo>,
+    /// On its way to the disk.
+    committing: Option<(ReadTo, Storing)>,
     committed: Instant,
     /// While draining: the last look at the journal found nothing, and its place is committed.
     looked_at_end: bool,
@@ -312,7 +332,11 @@ impl Line {
     /// Relays with one producer until it fails (the reason), or until the end.
     async fn relay(&mut self, pause: &mut Duration, synced: &mut bool) -> Result<Drained, String> {
         self.ids.ready().await.map_err(|error| error.to_string())?;
-        let (producer, window) = producer(&self.settings).map_err(|error| error.to_string())?;
+        let made = self
+            .made
+            .take()
+            .map_or_else(|| producer(&self.settings), Ok);
+        let (producer, window) = made.map_err(|error| error.to_string())?;
         let producer = Closing(Some(producer));
         loop {
             let acknowledged = window.take_prefix(self.first, self.sent);
@@ -441,23 +465,43 @@ impl Line {
             self.done = Some(batch.to);
             self.batches.pop_front();
         }
+        self.shared.heard.well();
         let mut status = self.shared.status.lock();
         status.0.acknowledged += count;
         status.0.trouble = None;
     }
 
-    async fn commit(&mut self, at_once: bool) -> Result<(), String> {
-        if self.committed.elapsed() < COMMIT_EVERY && !at_once {
+    /// Stores how far everything is acknowledged, now and then. Records go on meanwhile, since the syncs of a
+    /// busy disk take longer than many of them; only an end waits.
+    async fn commit(&mut self, ending: bool) -> Result<(), String> {
+        let due = ending || self.committed.elapsed() >= COMMIT_EVERY;
+        if !due || !self.is_stored(ending).await? {
             return Ok(());
         }
-        let Some(done) = self.done else {
+        let Some(done) = self.done.take() else {
             return Ok(());
         };
-        let stored = self.reader.commit_to(done).await;
-        stored.map_err(|error| error.to_string())?;
-        self.done = None;
         self.committed = Instant::now();
+        self.committing = self.reader.store_to(done).map(|storing| (done, storing));
+        if ending {
+            self.is_stored(true).await?;
+        }
         Ok(())
+    }
+
+    /// Whether no position is on its way to the disk, or no longer.
+    async fn is_stored(&mut self, wait: bool) -> Result<bool, String> {
+        let Some((to, storing)) = self.committing.take() else {
+            return Ok(true);
+        };
+        if !wait && !storing.is_finished() {
+            self.committing = Some((to, storing));
+            return Ok(false);
+        }
+        let stored = storing.await.map_err(|error| error.to_string())?;
+        stored.map_err(|error| error.to_string())?;
+        self.reader.stored_to(to);
+        Ok(true)
     }
 
     fn publish(&self) {

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use schemas::Topic;
+
+use crate::Error;
+use crate::context::Heard;
 
 /// Settings of every client of one cluster.
 #[derive(Clone)]
@@ -25,6 +30,8 @@ pub struct Settings {
     pub schema_registry_url: Option<String>,
     /// Longest wait for an acknowledgement, and for an answer of a broker. Default 10 s.
     pub timeout: Duration,
+    /// What the clients were told by the brokers; shared by all clones.
+    pub(crate) heard: Arc<Heard>,
 }
 
 impl Settings {
@@ -39,6 +46,7 @@ impl Settings {
             replication_factor: None,
             schema_registry_url: None,
             timeout: Duration::from_secs(10),
+            heard: Arc::default(),
         }
     }
 
@@ -70,8 +78,11 @@ impl Settings {
 
     /// A client with these properties of its own: `defaults` give way to the user's, `fixed` do not.
     pub(crate) fn client(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+        self.heard.hide(&self.properties);
         let mut config = ClientConfig::new();
         config.set("client.id", "tollgate");
+        // A broker that comes back is found soon: by default a client may wait for ten seconds.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in defaults {
             config.set(*name, *value);
         }
@@ -83,6 +94,15 @@ impl Settings {
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
         config
+    }
+
+    /// For `map_err`: what was being done, and why the brokers are not to be had where they have said so.
+    pub(crate) fn broker(&self, doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Error {
+        let heard = Arc::clone(&self.heard);
+        move |error| Error::Broker {
+            doing: doing.into(),
+            problem: heard.because(error.to_string()),
+        }
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! An existing topic is never changed. One that would lose or move events is refused.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
-use schemas::{Partition, Topic};
+use schemas::Topic;
 
+use crate::ask::Ask;
+use crate::context::Quiet;
 use crate::{Error, Settings};
 
 /// What [`create`] did.
@@ -48,7 +50,9 @@ const RETENTION: &str = "retention.ms";
 /// [`Error::Broker`] where the brokers refuse, naming the topic.
 pub async fn create(settings: &Settings) -> Result<Report, Error> {
     let mut report = Report::default();
-    let metadata = metadata(settings, None).await?;
+    let ask = Ask::new(settings)?.patient();
+    let admin = admin(settings)?;
+    let metadata = ask.metadata(None).await?;
     let replicas = settings
         .replication_factor
         .map_or_else(|| metadata.brokers().len().clamp(1, 3), usize::from);
@@ -57,7 +61,7 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
         let name = settings.name(topic);
         if there(&name) {
             report.present.push(name);
-        } else if make(settings, topic, &name, replicas).await? {
+        } else if make(settings, &admin, topic, &name, replicas).await? {
             report.made.push(name);
         } else {
             report.present.push(name);
@@ -66,9 +70,9 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
     // A broker hears of new topics a moment after they are made.
     let deadline = Instant::now() + settings.timeout;
     loop {
-        match verify(settings).await {
+        match checked(settings, &ask, &admin).await {
             Err(Error::NoTopic(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-            checked => return checked.map(|()| report),
+            done => return done.map(|()| report),
         }
     }
 }
@@ -78,7 +82,11 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
 /// # Errors
 /// [`Error::NoTopic`], and those of [`create`].
 pub async fn verify(settings: &Settings) -> Result<(), Error> {
-    let metadata = metadata(settings, None).await?;
+    checked(settings, &Ask::new(settings)?.patient(), &admin(settings)?).await
+}
+
+async fn checked(settings: &Settings, ask: &Ask, admin: &Admin) -> Result<(), Error> {
+    let metadata = ask.metadata(None).await?;
     for topic in TOPICS {
         let name = settings.name(topic);
         let found = partitions(&metadata, &name).ok_or_else(|| Error::NoTopic(name.clone()))?;
@@ -91,7 +99,6 @@ pub async fn verify(settings: &Settings) -> Result<(), Error> {
             });
         }
     }
-    let admin = admin(settings)?;
     let names = TOPICS.map(|topic| settings.name(topic));
     let specifiers: Vec<_> = names
         .iter()
@@ -100,7 +107,7 @@ pub async fn verify(settings: &Settings) -> Result<(), Error> {
     let configs = admin
         .describe_configs(&specifiers, &options(settings))
         .await
-        .map_err(Error::broker("reading the settings of the topics"))?;
+        .map_err(settings.broker("reading the settings of the topics"))?;
     for ((topic, name), config) in TOPICS.into_iter().zip(names).zip(configs) {
         let config = config.map_err(|code| Error::Broker {
             doing: format!("reading the settings of {name}"),
@@ -138,6 +145,7 @@ fn check(topic: Topic, name: &str, config: &ConfigResource) -> Result<(), Error>
 /// Whether it was made here: somebody else may have been faster.
 async fn make(
     settings: &Settings,
+    admin: &Admin,
     topic: Topic,
     name: &str,
     replicas: usize,
@@ -165,10 +173,10 @@ async fn make(
     } else {
         new.set(CLEANUP, "delete")
     };
-    let made = admin(settings)?
+    let made = admin
         .create_topics([&new], &options(settings))
         .await
-        .map_err(Error::broker(format!("making the topic {name}")))?;
+        .map_err(settings.broker(format!("making the topic {name}")))?;
     match made.into_iter().next() {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
         Some(Err((_, code))) => Err(Error::Broker {
@@ -188,46 +196,13 @@ pub(crate) fn partitions(metadata: &Metadata, name: &str) -> Option<usize> {
     (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
 }
 
-/// What the brokers know, of one topic or of all.
-pub(crate) async fn metadata(
-    settings: &Settings,
-    topic: Option<String>,
-) -> Result<Metadata, Error> {
-    let client = admin(settings)?;
-    let timeout = settings.timeout;
-    tokio::task::spawn_blocking(move || {
-        client
-            .inner()
-            .fetch_metadata(topic.as_deref(), timeout)
-            .map_err(Error::broker("asking the Kafka brokers for their topics"))
-    })
-    .await
-    .map_err(|_| Error::Thread("asking the brokers"))?
-}
+type Admin = AdminClient<Quiet>;
 
-/// The offset after the last record of a partition.
-pub(crate) async fn end(
-    settings: &Settings,
-    topic: Topic,
-    partition: Partition,
-) -> Result<u64, Error> {
-    let client = admin(settings)?;
-    let name = settings.name(topic);
-    let timeout = settings.timeout;
-    tokio::task::spawn_blocking(move || {
-        let (_, end) = client
-            .inner()
-            .fetch_watermarks(&name, i32::from(partition.0), timeout)
-            .map_err(Error::broker(format!("asking for the end of {name}")))?;
-        // A broker's offsets are not negative.
-        Ok(u64::try_from(end).unwrap_or(0))
-    })
-    .await
-    .map_err(|_| Error::Thread("asking the brokers"))?
-}
-
-fn admin(settings: &Settings) -> Result<AdminClient<DefaultClientContext>, Error> {
-    settings.client(&[], &[]).create().map_err(Error::client)
+fn admin(settings: &Settings) -> Result<Admin, Error> {
+    settings
+        .client(&[], &[])
+        .create_with_context(Quiet(Arc::clone(&settings.heard)))
+        .map_err(Error::client)
 }
 
 fn options(settings: &Settings) -> AdminOptions {

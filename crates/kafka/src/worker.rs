@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use crate::Error;
 use crate::desk::{Desk, Taken};
 use crate::log::Inner;
-use crate::member::{Calls, consumer};
+use crate::member::{Calls, Membership, consumer};
 use crate::reader::{Order, Place, Shared};
 
 /// Messages taken between two looks at everything else.
@@ -42,10 +42,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     orders: Receiver<Order>,
     topics: Vec<(Topic, String)>,
-    group: String,
+    membership: Membership,
     consumer: Arc<BaseConsumer<Calls>>,
-    /// The broker may be too old for the newer protocol of groups.
-    classic: bool,
     /// Until partitions are dealt for the first time.
     start: Option<Start>,
     /// Nothing is handed out until a seek.
@@ -68,7 +66,7 @@ impl Worker {
         shared: Arc<Shared>,
         orders: Receiver<Order>,
         topics: Vec<(Topic, String)>,
-        group: &str,
+        membership: Membership,
         start: Start,
     ) -> Result<Self, Error> {
         let state = shared.state.lock();
@@ -79,13 +77,12 @@ impl Worker {
             .collect();
         drop(state);
         Ok(Self {
-            consumer: Arc::new(consumer(&log.settings, group, false)?),
+            consumer: Arc::new(consumer(&log.settings, &membership)?),
             log,
             shared,
             orders,
             topics,
-            group: group.to_owned(),
-            classic: false,
+            membership,
             start: Some(start),
             halted: false,
             paused: false,
@@ -128,7 +125,7 @@ impl Worker {
             consumer.set_nonempty_callback(move || worker.unpark());
         }
         self.shared.state.lock().consumer = Some(Arc::clone(&self.consumer));
-        let joined = if self.group.is_empty() {
+        let joined = if self.membership.group.is_empty() {
             // All partitions, for oneself.
             let mut state = self.shared.state.lock();
             for part in state.parts.iter_mut().flatten() {
@@ -225,7 +222,7 @@ impl Worker {
         let firsts = self.ask(&places, Offset::Beginning)?;
         let ends = self.ask(&places, Offset::End)?;
         let committed = match start {
-            Start::Committed if !self.group.is_empty() => self.committed(&places)?,
+            Start::Committed if !self.membership.group.is_empty() => self.committed(&places)?,
             _ => Vec::new(),
         };
         let mut wanted = Vec::with_capacity(places.len());
@@ -262,7 +259,7 @@ impl Worker {
                 .iter()
                 .map(|&(t, p, from)| (t, p, Offset::Offset(from))),
         )?;
-        if self.group.is_empty() {
+        if self.membership.group.is_empty() {
             self.consumer
                 .assign(&list)
                 .map_err(|error| error.to_string())?;
@@ -442,7 +439,7 @@ impl Worker {
                         let place = (topic, message.partition(), message.offset());
                         let mut desk = Desk {
                             log: &self.log,
-                            group: &self.group,
+                            group: &self.membership.group,
                             topic: self.topics[topic].0,
                             known: &self.known,
                             chunk: &mut self.chunk,
@@ -526,11 +523,11 @@ impl Worker {
                     code,
                     RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature
                 );
-                if too_old && !self.classic {
+                if too_old && !self.membership.classic {
                     tracing::info!(
                         "the brokers do not have the newer protocol of groups: using the classic one"
                     );
-                    self.classic = true;
+                    self.membership.classic = true;
                 } else {
                     self.trouble(format!("the consumer is made anew: {error}"));
                     std::thread::park_timeout(RETRY);
@@ -542,7 +539,7 @@ impl Worker {
     }
 
     fn anew(&mut self) {
-        match consumer(&self.log.settings, &self.group, self.classic) {
+        match consumer(&self.log.settings, &self.membership) {
             Ok(consumer) => {
                 self.shared.state.lock().consumer = None;
                 self.consumer = Arc::new(consumer);
@@ -553,6 +550,7 @@ impl Worker {
     }
 
     fn trouble(&self, why: String) {
+        let why = self.log.settings.heard.because(why);
         self.shared.state.lock().trouble = Some(why);
         self.shared.news.notify_one();
     }

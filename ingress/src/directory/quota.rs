@@ -6,26 +6,37 @@ use parking_lot::Mutex;
 use schemas::{Micros, NanoUsd, Text};
 use serde::{Deserialize, Serialize};
 
+use super::records::is_default;
+
 /// What an entity may use. Absent is unlimited.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quota {
     /// USD per window of `budget_duration`, never passed.
+    #[serde(skip_serializing_if = "is_default")]
     pub max_budget: Option<NanoUsd>,
     /// USD per window at which an alert is due.
+    #[serde(skip_serializing_if = "is_default")]
     pub soft_budget: Option<NanoUsd>,
     /// `monthly`, `1d`, …; absent is for life. Checked when it is set.
+    #[serde(skip_serializing_if = "is_default")]
     pub budget_duration: Option<String>,
     /// Requests a minute.
+    #[serde(skip_serializing_if = "is_default")]
     pub rpm_limit: Option<u64>,
     /// Tokens a minute.
+    #[serde(skip_serializing_if = "is_default")]
     pub tpm_limit: Option<u64>,
     /// Calls in flight.
+    #[serde(skip_serializing_if = "is_default")]
     pub max_parallel_requests: Option<u64>,
     /// USD on top of `max_budget` until `temp_budget_expiry`.
+    #[serde(skip_serializing_if = "is_default")]
     pub temp_budget_increase: Option<NanoUsd>,
+    #[serde(skip_serializing_if = "is_default")]
     pub temp_budget_expiry: Option<Micros>,
     /// Where custom windows are counted from.
+    #[serde(skip_serializing_if = "is_default")]
     pub anchor: Micros,
     #[serde(skip)]
     current: Mutex<Option<Window>>,

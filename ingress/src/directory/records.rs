@@ -17,24 +17,40 @@ pub struct KeyRecord {
     #[serde(skip, default = "no_text")]
     pub budget: Text,
     /// Short form for people: `sk-...ab12`.
+    #[serde(skip_serializing_if = "is_default")]
     pub key_name: Text,
+    #[serde(skip_serializing_if = "is_default")]
     pub key_alias: Option<Text>,
+    #[serde(skip_serializing_if = "is_default")]
     pub team_id: Option<Text>,
+    #[serde(skip_serializing_if = "is_default")]
     pub user_id: Option<Text>,
+    #[serde(skip_serializing_if = "is_default")]
     pub organization_id: Option<Text>,
     /// Names and patterns it may use; empty: all that its team may.
+    #[serde(skip_serializing_if = "is_default")]
     pub models: Vec<Text>,
+    #[serde(skip_serializing_if = "is_default")]
     pub quota: Quota,
+    #[serde(skip_serializing_if = "is_default")]
     pub expires: Option<Micros>,
+    #[serde(skip_serializing_if = "is_default")]
     pub blocked: bool,
     /// Tags on each of its calls.
+    #[serde(skip_serializing_if = "is_default")]
     pub tags: Vec<Text>,
+    #[serde(skip_serializing_if = "is_default")]
     pub metadata: Map<String, Value>,
     /// Fields kept for their owner and given back as they came.
+    #[serde(skip_serializing_if = "is_default")]
     pub kept: Map<String, Value>,
+    #[serde(skip_serializing_if = "is_default")]
     pub created_at: Micros,
+    #[serde(skip_serializing_if = "is_default")]
     pub updated_at: Micros,
+    #[serde(skip_serializing_if = "is_default")]
     pub created_by: Text,
+    #[serde(skip_serializing_if = "is_default")]
     pub updated_by: Text,
 }
 
@@ -98,8 +114,14 @@ pub struct UserRecord {
     pub created_at: Micros,
 }
 
+/// What is as it would be read anyway is not written: a gateway starts as fast as it reads its keys.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Shared by all: made without an allocation.
 fn no_text() -> Text {
-    "".into()
+    Text::default()
 }
 
 const fn no_hash() -> KeyHash {

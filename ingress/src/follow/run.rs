@@ -108,9 +108,10 @@ impl<P: Projection> Follower<P> {
         if newest.is_some_and(|newest| newest < self.place.version) {
             self.begin_again(newest.unwrap_or_default());
         }
+        // Who has everything need not wait for a reader of what comes.
+        self.heard(newest);
         let start = self.place.start(P::TOPIC);
         let mut reader = self.log.reader("", &[P::TOPIC], start).await?;
-        self.heard(newest);
         let mut empty = 0;
         loop {
             let asked = self.state.borrow().newest;

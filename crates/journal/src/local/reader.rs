@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemas::{Identity, Partition, SourceId, Topic};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, Found, Step, header_of};
@@ -143,17 +144,25 @@ impl LocalReader {
     }
 
     /// As [`commit`](Reader::commit), for a reader that is ahead of what is done: the effects of
-    /// everything handed out before `to` was taken are. Never goes back.
-    ///
-    /// # Errors
-    /// The position could not be stored.
-    pub async fn commit_to(&mut self, to: ReadTo) -> Result<(), Error> {
+    /// everything handed out before `to` was taken are. Reading goes on meanwhile. When the task has ended well,
+    /// [`stored_to`](Self::stored_to) is to be called. None: that much is stored already.
+    #[must_use]
+    pub fn store_to(&self, to: ReadTo) -> Option<JoinHandle<Result<(), Error>>> {
         let ReadTo(committed) = to;
         let behind = |known: Committed| known.logical >= committed.logical;
         if self.group.is_empty() || self.committed.is_some_and(behind) {
-            return Ok(());
+            return None;
         }
-        self.store_on_the_side(committed).await
+        let (dir, group) = (self.dir.clone(), self.group.clone());
+        // Two syncs: not on a thread that serves others.
+        Some(tokio::task::spawn_blocking(move || {
+            groups::store(&dir, &group, committed)
+        }))
+    }
+
+    /// What [`store_to`](Self::store_to) began is done: segments before it may be trimmed.
+    pub fn stored_to(&mut self, to: ReadTo) {
+        self.stored(to.0);
     }
 
     /// Two syncs: not on a thread that serves others.

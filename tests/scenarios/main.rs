@@ -19,6 +19,7 @@ mod reload;
 mod restart;
 mod roles;
 mod sdk;
+mod secured;
 mod sql;
 mod storm;
 mod streaming;

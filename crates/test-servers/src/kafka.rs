@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use crate::secure::{Secure, Secured};
 use crate::{Folder, Process, free_port};
 
 /// A broker with its data. Dropping it kills the broker and removes the data.
@@ -16,6 +17,7 @@ pub struct Kafka {
     port: u16,
     /// Compiled to the full: slow to start, and fast.
     fast: bool,
+    secure: Option<Secure>,
     broker: Mutex<Option<Process>>,
     /// Dropped after the broker.
     folder: Folder,
@@ -35,11 +37,17 @@ impl Kafka {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn start_with(properties: &[(&str, &str)]) -> Self {
-        Self::begin(
-            properties,
-            std::env::var_os("TOLLGATE_KAFKA_FAST").is_some(),
-        )
-        .await
+        let fast = std::env::var_os("TOLLGATE_KAFKA_FAST").is_some();
+        Self::begin(properties, fast, None).await
+    }
+
+    /// As [`start`](Self::start), with listeners for TLS and for TLS with a password beside the plain one:
+    /// see [`secured`](Self::secured).
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_secured(secured: &Secured<'_>) -> Self {
+        Self::begin(&[], false, Some(secured)).await
     }
 
     /// As [`start`](Self::start), for measurements: the broker is compiled to the full.
@@ -47,13 +55,18 @@ impl Kafka {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn start_fast() -> Self {
-        Self::begin(&[], true).await
+        Self::begin(&[], true, None).await
     }
 
-    async fn begin(properties: &[(&str, &str)], fast: bool) -> Self {
+    async fn begin(properties: &[(&str, &str)], fast: bool, secured: Option<&Secured<'_>>) -> Self {
         let folder = Folder::new("kafka");
-        let port = free_port();
-        let mut text = server_properties(folder.path(), port, free_port());
+        let (port, controller) = (free_port(), free_port());
+        let mut text = server_properties(folder.path(), port, controller);
+        let secure = secured.map(|secured| {
+            let secure = Secure::new(secured);
+            text.push_str(&secure.properties(secured, folder.path(), port, controller));
+            secure
+        });
         for (name, value) in properties {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "{name}={value}");
@@ -63,6 +76,7 @@ impl Kafka {
         let kafka = Self {
             port,
             fast,
+            secure,
             broker: Mutex::new(None),
             folder,
         };
@@ -81,6 +95,17 @@ impl Kafka {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// For `bootstrap.servers`, of the listeners with TLS.
+    ///
+    /// # Panics
+    /// Where it was started without them.
+    #[must_use]
+    pub fn secured(&self) -> &Secure {
+        self.secure
+            .as_ref()
+            .unwrap_or_else(|| panic!("started without TLS"))
     }
 
     /// The broker's process, while there is one.
@@ -166,6 +191,7 @@ impl Kafka {
         let mut id = rand::random::<[u8; 16]>();
         // Its text begins with a letter: a dash would be taken for another option.
         id[0] &= 0x7f;
+        let users = self.secure.as_ref().map(Secure::scram).unwrap_or_default();
         let run = move || {
             Command::new("java")
                 .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
@@ -176,6 +202,7 @@ impl Kafka {
                 .arg(URL_SAFE_NO_PAD.encode(id))
                 .arg("-c")
                 .arg(folder.join("server.properties"))
+                .args(users)
                 .current_dir(&folder)
                 .stdin(Stdio::null())
                 .output()

@@ -8,6 +8,7 @@ mod kafka;
 mod port;
 mod process;
 pub mod redis;
+pub mod secure;
 
 pub use folder::Folder;
 pub use kafka::Kafka;

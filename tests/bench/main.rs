@@ -21,7 +21,6 @@ mod memory;
 mod mock;
 mod nginx;
 mod open;
-mod redis;
 mod report;
 mod rounds;
 mod routing;

@@ -13,19 +13,33 @@ pub struct Table {
     notes: Vec<String>,
 }
 
-/// A figure that must not be above a bound.
+/// A figure that must not be above a bound, or below it.
 pub struct Gate(String);
+
+/// A figure's place beside its bound.
+fn verdict(figure: f64, holds: bool) -> &'static str {
+    match figure {
+        figure if figure.is_nan() => "NOT MEASURED",
+        _ if holds => "pass",
+        _ => "MISS",
+    }
+}
 
 impl Gate {
     pub fn new(who: &str, what: &str, figure: f64, most: f64, unit: &str) -> Self {
-        let verdict = match figure {
-            figure if figure.is_nan() => "NOT MEASURED",
-            figure if figure <= most => "pass",
-            _ => "MISS",
-        };
+        let verdict = verdict(figure, figure <= most);
         let figure = number(figure, 2);
         Self(format!(
             "gate {verdict}: {who}: {what} {figure} {unit}, at most {most} {unit}"
+        ))
+    }
+
+    /// The other way round.
+    pub fn least(who: &str, what: &str, figure: f64, least: f64) -> Self {
+        let verdict = verdict(figure, figure >= least);
+        let (figure, ratio) = (number(figure, 0), number(figure / least, 2));
+        Self(format!(
+            "gate {verdict}: {who}: {what} {figure}, at least {least}: {ratio} of it"
         ))
     }
 }

@@ -13,7 +13,9 @@ use kafka::Log;
 use metering::Catalog;
 use schemas::Topic;
 
+use super::sends;
 use super::servers::{Others, Servers};
+use super::steps::Steps;
 use crate::arguments::Plan;
 use crate::cpu;
 use crate::report::{Gate, Table, number};
@@ -34,17 +36,26 @@ struct Run {
     others: Others,
 }
 
-pub async fn table(
+/// What the parts of both lanes cost, CPU ns an event.
+struct Parted {
+    steps: Steps,
+    settle: f64,
+    insert: f64,
+}
+
+pub async fn tables(
     servers: &Servers,
     plan: &Plan,
     bodies: &[Vec<u8>],
     catalog: &Catalog,
-) -> Result<(Table, Vec<Gate>)> {
+    steps: &Steps,
+) -> Result<[(Table, Vec<Gate>); 2]> {
     let events = if plan.quick { 100_000 } else { 500_000 };
     let topics = servers.topics().await?;
     let relayed = servers.fill(&topics, bodies, events).await?;
     let log = Log::new(topics)?;
     let (mut fetch, mut budget, mut store) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut settle, mut insert) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         fetch.push(fetched(servers, &log, events).await?);
         let parts = parts(servers, &log, catalog).await?;
@@ -52,52 +63,117 @@ pub async fn table(
         budget.push(lane(servers, events, with_budgets(servers, &parts).await?, of).await?);
         let of = |status: Status| status.store;
         store.push(lane(servers, events, with_store(servers, &parts).await?, of).await?);
+        settle.push(sends::settle(servers, bodies, catalog, events).await?);
+        insert.push(sends::insert(servers, bodies, catalog, events).await?);
     }
+    let own = |runs: &[Run]| median(runs.iter().map(|run| run.own).collect());
+    let parted = Parted {
+        steps: *steps,
+        settle: median(settle),
+        insert: median(insert),
+    };
+    let split = parted.table(own(&fetch), own(&budget), own(&store));
+    let (mut whole, gates) = whole(events, &fetch, &budget, &store);
+    whole.note(format!(
+        "before that, the relay of an ingress brought them to the broker for {relayed:.0} CPU ns each"
+    ));
+    Ok([(whole, gates), (split, Vec::new())])
+}
+
+fn whole(events: usize, fetch: &[Run], budget: &[Run], store: &[Run]) -> (Table, Vec<Gate>) {
     let mut table = Table::new(
-        &format!("Billing from a broker: {events} events, CPU of the whole consumer process"),
+        &format!(
+            "Billing from a broker: {events} usage events, CPU of the whole consumer process with its Kafka client"
+        ),
         &[
             "",
             "events/s and core",
-            "CPU ns/event",
+            "of the reference",
+            "target",
+            "of the target",
             "events/s by the clock",
-            "Kafka ns/event",
-            "Redis ns/event",
-            "ClickHouse ns/event",
+            "CPU ns/event",
+            "Kafka's",
+            "Redis'",
+            "ClickHouse's",
         ],
     );
     let mut gates = Vec::new();
+    let reference = 1e9 / median(fetch.iter().map(|run| run.own).collect());
     for (name, runs, gated) in [
-        ("the consumer alone: fetch", fetch, false),
-        (
-            "budget lane: fetch, decode, rate, fold, settle",
-            budget,
-            true,
-        ),
-        ("store lane: fetch, decode, rate, encode, send", store, true),
+        ("reference: fetches, and does nothing", fetch, false),
+        ("budget lane: fetch to settlement in Redis", budget, true),
+        ("store lane: fetch to rows in ClickHouse", store, true),
     ] {
-        let median = |of: fn(&Run) -> f64| {
-            let mut all: Vec<f64> = runs.iter().map(of).collect();
-            all.sort_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
-        let own = median(|run| run.own);
+        let of = |of: fn(&Run) -> f64| median(runs.iter().map(of).collect());
+        let own = of(|run| run.own);
+        let rate = 1e9 / own;
+        let only = |text: String| if gated { text } else { "-".to_owned() };
         table.row([
             name.to_owned(),
-            number(1e9 / own, 0),
+            number(rate, 0),
+            only(number(rate / reference, 2)),
+            only(number(TARGET, 0)),
+            only(number(rate / TARGET, 2)),
+            number(of(|run| run.wall), 0),
             number(own, 0),
-            number(median(|run| run.wall), 0),
-            number(median(|run| run.others.kafka), 0),
-            number(median(|run| run.others.redis), 0),
-            number(median(|run| run.others.engine), 0),
+            number(of(|run| run.others.kafka), 0),
+            number(of(|run| run.others.redis), 0),
+            number(of(|run| run.others.engine), 0),
         ]);
         if gated {
-            gates.push(Gate::new(name, "CPU", own, 1e9 / TARGET, "ns an event"));
+            let (lane, _) = name.split_once(':').unwrap_or((name, ""));
+            gates.push(Gate::least(lane, "events a second and core", rate, TARGET));
         }
     }
-    table.note(format!(
-        "before that, the relay of an ingress brought them to the broker for {relayed:.0} CPU ns each"
-    ));
-    Ok((table, gates))
+    (table, gates)
+}
+
+impl Parted {
+    /// Where the CPU time of a lane goes.
+    fn table(&self, fetch: f64, budget: f64, store: f64) -> Table {
+        let mut table = Table::new(
+            "Where it goes, CPU ns/event",
+            &["", "budget lane", "share", "store lane", "share"],
+        );
+        let Steps {
+            decode,
+            rate,
+            fold,
+            encode,
+        } = self.steps;
+        let known = |last: f64, send: f64| fetch + decode + rate + last + send;
+        let rows = [
+            ("fetch: Kafka client, framing, records", fetch, fetch),
+            ("decode: a view of the bytes", decode, decode),
+            ("rate: price, charge", rate, rate),
+            ("fold per budget window, or encode two rows", fold, encode),
+            ("send: settle in Redis, or insert", self.settle, self.insert),
+            (
+                "the rest: order, duplicates, audit, marks",
+                budget - known(fold, self.settle),
+                store - known(encode, self.insert),
+            ),
+            ("whole, as it runs", budget, store),
+        ];
+        for (name, in_budget, in_store) in rows {
+            let share = |part: f64, whole: f64| format!("{} %", number(part / whole * 100.0, 0));
+            table.row([
+                name.to_owned(),
+                number(in_budget, 0),
+                share(in_budget, budget),
+                number(in_store, 0),
+                share(in_store, store),
+            ]);
+        }
+        table.note("each step alone, in the same run; what a lane as a whole takes beyond them is the rest".to_owned());
+        table
+    }
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
 async fn parts(servers: &Servers, log: &Log, catalog: &Catalog) -> Result<Parts> {

@@ -66,10 +66,19 @@ struct Held {
 /// thousands with prices of their own, and every call asks for one.
 #[derive(Debug, Clone, Default)]
 struct History {
-    /// By deployment, sorted.
-    own: Vec<(Text, Vec<Arc<Held>>)>,
+    /// Sorted by hash and name.
+    own: Vec<Own>,
     /// For everyone, and by organisation.
     shared: Vec<Arc<Held>>,
+}
+
+/// Entries for one deployment.
+#[derive(Debug, Clone)]
+struct Own {
+    /// Compared in place: a name lies elsewhere in memory.
+    hash: u64,
+    deployment: Text,
+    entries: Vec<Arc<Held>>,
 }
 
 impl History {
@@ -79,19 +88,32 @@ impl History {
             return;
         };
         match self.place(deployment) {
-            Ok(at) => self.own[at].1.push(held),
-            Err(at) => self.own.insert(at, (deployment.clone(), vec![held])),
+            Ok(at) => self.own[at].entries.push(held),
+            Err(at) => {
+                let own = Own {
+                    hash: hash(deployment),
+                    deployment: deployment.clone(),
+                    entries: vec![held],
+                };
+                self.own.insert(at, own);
+            }
         }
     }
 
     fn place(&self, deployment: &str) -> Result<usize, usize> {
-        self.own
-            .binary_search_by(|(known, _)| (**known).cmp(deployment))
+        let hash = hash(deployment);
+        self.own.binary_search_by(|own| {
+            let by_hash = own.hash.cmp(&hash);
+            by_hash.then_with(|| (*own.deployment).cmp(deployment))
+        })
     }
 
     fn of_deployment(&self, deployment: &str) -> &[Arc<Held>] {
-        self.place(deployment)
-            .map_or(&[], |at| self.own[at].1.as_slice())
+        match self.own.as_slice() {
+            [only] if *only.deployment == *deployment => &only.entries,
+            [] | [_] => &[],
+            many => self.place(deployment).map_or(&[], |at| &many[at].entries),
+        }
     }
 
     /// Those among which all of a scope are.
@@ -103,9 +125,16 @@ impl History {
     }
 
     fn lists(&self) -> impl Iterator<Item = &[Arc<Held>]> {
-        let own = self.own.iter().map(|(_, own)| own.as_slice());
+        let own = self.own.iter().map(|own| own.entries.as_slice());
         own.chain([self.shared.as_slice()])
     }
+}
+
+/// FNV-1a.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Models of one provider; shared between versions that did not touch it.

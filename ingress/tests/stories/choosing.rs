@@ -134,15 +134,26 @@ fn used(prompt: u64, answer: u64) -> Vec<Step> {
 
 /// A stream of five tokens that takes these times, to the first and between the others.
 fn paced(first: Duration, each: Duration) -> Vec<Step> {
+    let mut pieces: Vec<Step> = (0..5)
+        .map(|_| chunk(&frame("up-1", "{\"content\":\"w \"}", "null")))
+        .collect();
+    pieces.push(chunk(&frame("up-1", "{}", "\"stop\"")));
+    pieces.push(chunk(&usage_frame("up-1")));
+    pieces.push(chunk("data: [DONE]\n\n"));
+    pieces.push(last_chunk());
     let mut steps = vec![Step::Send(STREAM_HEAD.into()), Step::Pause(first)];
-    for at in 0..5 {
-        steps.push(chunk(&frame("up-1", "{\"content\":\"w \"}", "null")));
-        steps.extend((at < 4).then_some(Step::Pause(each)));
+    if each.is_zero() {
+        // In one write: no time passes between them.
+        let bytes = pieces.into_iter().flat_map(|piece| match piece {
+            Step::Send(bytes) => bytes,
+            _ => Vec::new(),
+        });
+        steps.push(Step::Send(bytes.collect()));
+        return steps;
     }
-    steps.push(chunk(&frame("up-1", "{}", "\"stop\"")));
-    steps.push(chunk(&usage_frame("up-1")));
-    steps.push(chunk("data: [DONE]\n\n"));
-    steps.push(last_chunk());
+    for piece in pieces {
+        steps.extend([piece, Step::Pause(each)]);
+    }
     steps
 }
 
@@ -206,7 +217,7 @@ async fn the_least_busy_is_asked() {
 async fn the_fastest_is_asked_by_first_token_and_by_speed() {
     let ms = Duration::from_millis;
     // The quicker beginning; the quicker answer after a later beginning.
-    for (one, other) in [((150, 0), (0, 0)), ((0, 25), (60, 0))] {
+    for (one, other) in [((300, 0), (0, 0)), ((0, 20), (60, 0))] {
         let pool = Pool::of(&[as_it_is, as_it_is], by(Strategy::Latency)).await;
         let scripts = [one, other];
         for (at, (first, each)) in scripts.into_iter().enumerate() {

@@ -168,6 +168,49 @@ async fn a_callers_mistake_goes_nowhere_else() {
     assert!(spare.bodies().is_empty());
 }
 
+/// Lists of their own for what a provider says of the prompt, by its words where it has no code for it; without
+/// them the general list follows.
+#[tokio::test]
+async fn prompts_that_are_refused_take_their_own_lists() {
+    let error = |message: &str, code: &str| {
+        let error = json!({ "message": message, "type": "invalid_request_error", "code": code });
+        let body = json!({ "error": error }).to_string();
+        whole("400 Bad", "application/json", "", &body)
+    };
+    let too_long = [
+        error("too long", "context_length_exceeded"),
+        error("prompt is too long: 9 tokens > 8 maximum", ""),
+    ];
+    let refused = [
+        error("no", "content_policy_violation"),
+        error("it triggered our content management policy", ""),
+    ];
+    for own in [true, false] {
+        let (wide, bold) = (Provider::start().await, Provider::start().await);
+        let bases = [wide.base(), bold.base()];
+        let (world, spare) = with_spare(|config| {
+            config.models.push(second(&bases[0], "wide"));
+            config.models.push(second(&bases[1], "bold"));
+            if own {
+                let list = |name: &str| [("one".to_owned(), vec![name.to_owned()])].into();
+                config.routing.fallbacks.context_window = list("wide");
+                config.routing.fallbacks.content_policy = list("bold");
+            }
+        })
+        .await;
+        for provider in [&spare, &wide, &bold] {
+            provider.script(plain("up-2"));
+        }
+        for script in too_long.iter().chain(&refused) {
+            world.provider.script(script.clone());
+            let told = world.chat(MASTER, json!({})).await;
+            assert_eq!(told.status, 200, "{}", told.text);
+        }
+        let asked = [&wide, &bold, &spare].map(|provider| provider.bodies().len());
+        assert_eq!(asked, if own { [2, 2, 0] } else { [0, 0, 4] });
+    }
+}
+
 #[tokio::test]
 async fn retries_are_the_clients_to_ask_for() {
     let world = World::start().await;

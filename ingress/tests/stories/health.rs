@@ -6,8 +6,8 @@ use config::{AlertPost, AlertShape, Alerts, ModelEntry, PaidCheck, Secret};
 use schemas::{NanoUsd, Outcome};
 use serde_json::json;
 
-use crate::failover::{ERROR, with_spare};
-use crate::provider::{plain, whole};
+use crate::failover::{ERROR, second, with_spare};
+use crate::provider::{Provider, plain, whole};
 use crate::world::{MASTER, World};
 
 #[tokio::test]
@@ -50,6 +50,36 @@ async fn health_tells_what_calls_and_free_checks_found() {
     );
     let nobody = world.http.get(world.url("/health")).send().await.unwrap();
     assert_eq!(nobody.status(), 401);
+}
+
+/// `enable_health_check_routing`: what a check found down is asked last.
+#[tokio::test]
+async fn what_a_check_finds_down_is_asked_last_where_the_file_says_so() {
+    for steer in [true, false] {
+        let other = Provider::start().await;
+        let base = other.base();
+        let world = World::with(|config| {
+            config.models.truncate(1);
+            config.models.push(second(&base, "one"));
+            config.routing.health.enabled = true;
+            config.routing.health.interval = Duration::from_millis(50);
+            config.routing.health.steer = steer;
+        })
+        .await;
+        world.provider.script(plain("up-1"));
+        other.script(whole("503 Down", "application/json", "", ERROR));
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while world.get("/health").await.json()["unhealthy_count"] != 1 {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..30 {
+            assert_eq!(world.chat(MASTER, json!({})).await.status, 200);
+        }
+        let heads = other.heads();
+        let called = heads.iter().any(|head| head.starts_with("POST "));
+        assert_eq!(called, !steer);
+    }
 }
 
 /// Only where the file asks for it, and then it is on the operator's bill like any other call.

@@ -10,6 +10,7 @@ mod limits;
 mod models;
 mod operator;
 mod params;
+mod patience;
 mod plain;
 mod provider;
 mod recovery;

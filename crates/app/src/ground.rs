@@ -13,6 +13,7 @@ use ingress::directory::{Directory, Quota};
 use ingress::follow::Follow;
 use ingress::{Abandoned, Beside, Gateway, clock, prices};
 use journal::Journal;
+use schemas::{Identity, Topic};
 use tokio::task::JoinHandle;
 
 use crate::cache::{self, Answers};
@@ -69,7 +70,8 @@ impl Ground {
         let abandoned = ingress::recover(&journal, clock::now()).await?;
         let directory = Arc::new(directory(&config.budgets)?);
         let kept = Some(log.snapshot("config"));
-        let budgets = budgets::open(config, format!("{:016x}", journal.source_id().0)).await?;
+        let name = format!("{:016x}", journal.source_id().0);
+        let budgets = budgets::open(config, name, Some(written(&journal))).await?;
         give_back(&budgets, &abandoned).await;
         Ok(Self {
             config: Arc::new(config.clone()),
@@ -235,6 +237,19 @@ async fn give_back(budgets: &Budgets, abandoned: &[Abandoned]) {
     {
         tracing::warn!("budgets hold calls of the last run until their time is over");
     }
+}
+
+/// The last usage event of each partition.
+fn written(journal: &Journal) -> Vec<Identity> {
+    let source_id = journal.source_id();
+    let last = journal.last().into_iter();
+    let usage = last.filter(|((topic, _), _)| *topic == Topic::Usage);
+    let identity = |((_, partition), pseq)| Identity {
+        source_id,
+        partition,
+        pseq,
+    };
+    usage.map(identity).collect()
 }
 
 /// The key table, empty.

@@ -55,7 +55,7 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
         let store = tables::server(&config.clickhouse)?;
         store.migrate().await?;
         let log = Log::of_billing(&settings)?;
-        let budgets = budgets::open(config, String::new()).await?;
+        let budgets = budgets::open(config, String::new(), None).await?;
         let prices = catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog")));
         let billing = billing_consumer::start(
             log.lanes(budgets.are_shared()),

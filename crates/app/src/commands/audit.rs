@@ -21,7 +21,7 @@ pub fn run(flags: &AuditFlags) -> Result<()> {
     let settings = settings::of_command(flags.config.as_deref(), flags.data_dir.as_deref())?;
     let clean = block_on(async {
         let (audit, dead_letters) = logs(&settings)?;
-        let budgets = budgets::open(&settings.config, String::new()).await?;
+        let budgets = budgets::open(&settings.config, String::new(), None).await?;
         let parts = Parts {
             audit,
             dead_letters,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use budgets::redis::Settings;
 use budgets::{Memory, Redis};
 use config::Config;
+use schemas::Identity;
 
 /// Where budgets are counted.
 pub struct Budgets {
@@ -14,8 +15,12 @@ pub struct Budgets {
 }
 
 /// What the configuration asks for. `name` is the same after a restart of this process, and nobody else's;
-/// empty for one that takes no calls.
-pub async fn open(config: &Config, name: String) -> Result<Budgets> {
+/// empty for one that takes no calls. `former` are the last usage events of its former lives, where it had any.
+pub async fn open(
+    config: &Config,
+    name: String,
+    former: Option<Vec<Identity>>,
+) -> Result<Budgets> {
     let Some(redis) = &config.redis else {
         return Ok(Budgets {
             state: Arc::new(Memory::new()),
@@ -24,6 +29,7 @@ pub async fn open(config: &Config, name: String) -> Result<Budgets> {
     };
     let settings = Settings {
         name,
+        former,
         wait: redis.wait,
         ca: redis.ca.as_ref().map(|ca| ca.expose().to_owned()),
         ..Settings::new(redis.url.expose(), redis.prefix.as_str())

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::Cmd;
-use schemas::{Micros, Pseq, RequestId, Text};
+use schemas::{Identity, Micros, Pseq, RequestId, Text};
 
 use super::book::{Known, Over};
 use super::link::Trouble;
 use super::wire::{Answer, Arguments, field, write_call, write_end};
-use super::{APPLIED, BULK, OPEN, RESTORING, Shared};
+use super::{APPLIED, BULK, LATE_US, OPEN, RESTORING, Shared};
 use crate::Error;
 
 const EVERY: Duration = Duration::from_millis(250);
@@ -34,6 +34,15 @@ pub(super) struct View {
     pub clock: Option<(Micros, Instant)>,
     /// Processes, and when each was seen last.
     pub members: HashMap<String, Instant>,
+}
+
+/// What one tick told.
+struct Seen {
+    phase: i64,
+    generation: Text,
+    told: bool,
+    /// It is time to clear up after former lives: every event of theirs is settled.
+    former_settled: bool,
 }
 
 /// Runs until it is dropped.
@@ -73,17 +82,60 @@ impl Shared {
     pub(super) async fn keep(&self) -> Result<(), Trouble> {
         let _one_at_a_time = self.keeping.lock().await;
         self.say_again().await?;
-        let (phase, generation, told) = self.tick().await?;
-        if (phase == RESTORING || phase == OPEN) && !told {
-            self.tell(&generation).await?;
+        let seen = self.tick().await?;
+        if (seen.phase == RESTORING || seen.phase == OPEN) && !seen.told {
+            self.tell(&seen.generation).await?;
+        } else if seen.phase == OPEN && seen.former_settled {
+            self.clear_former(seen.generation).await?;
         }
         Ok(())
     }
 
-    async fn tick(&self) -> Result<(i64, Text, bool), Trouble> {
+    /// Gives back what former lives of this process had reserved and never admitted: what they still hold once
+    /// the last event of theirs is settled.
+    async fn clear_former(&self, generation: Text) -> Result<(), Trouble> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut command = self.function("holds_of");
+            command.text(&self.member).text(&cursor);
+            let answer = Answer::of(self.link.call(&command, BULK).await?)?;
+            cursor = answer.text(0).ok_or_else(Answer::odd)?.to_owned();
+            let waiting = Answer(answer.list(3).unwrap_or_default().to_vec());
+            let mut gone = self.function("forget");
+            for hold in (0..waiting.0.len()).filter_map(|at| waiting.bytes(at)) {
+                gone.arg(hold);
+            }
+            if !waiting.0.is_empty() {
+                self.link.call(&gone, BULK).await?;
+                let count = waiting.0.len();
+                tracing::info!("{count} calls that a former life never admitted are given back");
+            }
+            if cursor == "0" {
+                *self.cleared.lock() = Some(generation);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The last events of former lives, as long as they are of interest: not before everything that such a life
+    /// has sent to the server is done or too late, and once in a generation.
+    fn former(&self) -> Option<&[Identity]> {
+        let former = self.settings.former.as_deref()?;
+        let lasts = self.settings.wait + Duration::from_micros(LATE_US.unsigned_abs());
+        let generation = self.book.lock().told();
+        let is_time = self.began.elapsed() > lasts
+            && generation.is_some()
+            && *self.cleared.lock() != generation;
+        is_time.then_some(former)
+    }
+
+    async fn tick(&self) -> Result<Seen, Trouble> {
         let mut command = self.function("tick");
         command.text(&self.member).number(self.lease());
-        let sources = self.book.lock().sources();
+        let former = self.former();
+        let mut sources = self.book.lock().sources();
+        let wrote = former.unwrap_or_default().iter();
+        sources.extend(wrote.map(|event| (event.source_id, event.partition)));
         for (source, partition) in &sources {
             command.text(&field(*source, *partition));
         }
@@ -104,6 +156,12 @@ impl Shared {
             book.forget(&marks, now);
             heard && book.told().as_ref() == Some(&generation)
         };
+        let is_settled = |event: &Identity| {
+            let source = (event.source_id, event.partition);
+            let mut marks = marks.iter().filter(|(known, _)| *known == source);
+            marks.any(|(_, pseq)| *pseq >= event.pseq)
+        };
+        let former_settled = former.is_some_and(|former| former.iter().all(is_settled));
         let mut view = self.view.lock();
         // The answer was on its way for half of the time that it took.
         view.clock = Some((now, began + began.elapsed() / 2));
@@ -119,7 +177,12 @@ impl Shared {
         }
         let lease = self.settings.lease;
         view.members.retain(|_, last| last.elapsed() < lease);
-        Ok((phase, generation, told))
+        Ok(Seen {
+            phase,
+            generation,
+            told,
+            former_settled,
+        })
     }
 
     /// Tells the state of every call that stands, and takes back what it has of calls that do not.

@@ -17,7 +17,7 @@ mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redis::Cmd;
 use async_trait::async_trait;
@@ -93,6 +93,10 @@ struct Shared {
     keeping: tokio::sync::Mutex<()>,
     /// The last instant that a caller gave, where callers move time.
     told_time: Mutex<Micros>,
+    /// The generation in which nothing is left of former lives.
+    cleared: Mutex<Option<Text>>,
+    /// When this life began.
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -125,6 +129,8 @@ impl Redis {
             wake: Notify::new(),
             keeping: tokio::sync::Mutex::default(),
             told_time: Mutex::default(),
+            cleared: Mutex::default(),
+            began: Instant::now(),
         });
         match shared.link.connect().await {
             Ok(()) => {

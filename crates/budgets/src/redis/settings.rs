@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemas::Identity;
+
 /// Whose clock decides windows, minutes and the end of holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Clock {
@@ -25,6 +27,10 @@ pub struct Settings {
     /// What this process is called, the same after its restart and never shared: the id of its journal.
     /// Empty for a process that is of no account to others.
     pub name: String,
+    /// The last usage event of each partition that former lives of this process wrote, the ends of their open
+    /// calls included. Once these are settled, what such a life still holds was never admitted, and is given
+    /// back. None where that is not known: it is held until its time is over.
+    pub former: Option<Vec<Identity>>,
     /// Longest wait of a call for the server, a connection that broke made anew included. Then hard budgets
     /// refuse, and other calls go by local bounds.
     pub wait: Duration,
@@ -43,6 +49,7 @@ impl Settings {
             url: url.into(),
             prefix: prefix.into(),
             name: String::new(),
+            former: None,
             ca: None,
             wait: Duration::from_secs(2),
             lease: Duration::from_secs(10),
@@ -59,6 +66,7 @@ impl fmt::Debug for Settings {
             .field("ca", &self.ca.is_some())
             .field("prefix", &self.prefix)
             .field("name", &self.name)
+            .field("former", &self.former)
             .field("wait", &self.wait)
             .field("lease", &self.lease)
             .field("pause", &self.pause)

@@ -223,3 +223,41 @@ async fn slots_of_a_killed_process_come_back_with_its_next_life() {
         .await
         .expect("6 and the slot are there");
 }
+
+/// Reserved and killed before it was written down: no event of it ever comes. Once the last event of that life
+/// is settled, its money is free.
+#[tokio::test]
+async fn what_a_killed_process_never_admitted_is_given_back() {
+    let settings = Settings {
+        wait: Duration::from_millis(500),
+        ..settings(shared_server().await)
+    };
+    let billing = opened(&settings).await;
+    let key = [scope("key:k", Some(usd(10)))];
+    let one = Settings {
+        name: "one".to_owned(),
+        ..settings.clone()
+    };
+    let killed = process(&one).await;
+    reserve(&killed, 1, usd(4), &key).await.expect("fits");
+    reserve(&killed, 2, usd(5), &key).await.expect("fits");
+    drop(killed);
+    let log = Log::default();
+    let written = log.append(id(1), usd(3), &key);
+    let next = process(&Settings {
+        former: Some(vec![written]),
+        ..one
+    })
+    .await;
+    until("the next life has told of its calls", async || next.ready()).await;
+    reserve(&next, 3, usd(2), &key)
+        .await
+        .expect_err("the event of the first may still come");
+    billing.settle(&log.batch(0, 1)).await.expect("settled");
+    until("what the second held is free", async || {
+        spend(&next, &key[0]).await.held == usd(0)
+    })
+    .await;
+    assert_eq!(spend(&next, &key[0]).await.used, usd(3));
+    reserve(&next, 3, usd(7), &key).await.expect("7 are left");
+}

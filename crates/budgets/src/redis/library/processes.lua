@@ -25,20 +25,25 @@ local function leave(keys, args)
   return write('HDEL', root_of(keys) .. 'members', args[1])
 end
 
--- Holds of a process, some at a time, and those in progress of its former lives. args: member, cursor
+-- Holds of a process, some at a time, then those of its former lives: in progress, and abandoned, whose money
+-- waits for an event. args: member, cursor
 local function holds_of(keys, args)
-  local base, mine, former = base_of(keys), {}, {}
+  local base, mine, former, waiting = base_of(keys), {}, {}, {}
   local name = string.match(args[1], '^(.+/)')
   local found = redis.call('ZSCAN', base .. 'exp', args[2], 'COUNT', 1000)
   for at = 1, #found[2], 2 do
     local hold = hold_of(base, found[2][at])
     if hold and hold[MEMBER] == args[1] then
       mine[#mine + 1] = found[2][at]
-    elseif hold and hold[RUNNING] and name and string.sub(hold[MEMBER], 1, #name) == name then
-      former[#former + 1] = found[2][at]
+    elseif hold and name and string.sub(hold[MEMBER], 1, #name) == name then
+      if hold[RUNNING] then
+        former[#former + 1] = found[2][at]
+      elseif hold[PHASE] == HELD then
+        waiting[#waiting + 1] = found[2][at]
+      end
     end
   end
-  return {found[1], mine, former}
+  return {found[1], mine, former, waiting}
 end
 
 -- The process that ran these calls is gone: their slots come back, and their money waits for the events

@@ -54,6 +54,7 @@ struct Batch {
     poison: Vec<(Record, String)>,
     events: u64,
     unpriced: u64,
+    first_event: Option<Micros>,
     last_event: Option<Micros>,
 }
 
@@ -121,7 +122,10 @@ impl BudgetLane {
             } else if intake.is_blocked() {
                 tokio::time::sleep(CATALOG_PAUSE).await;
             }
-            if !self.budgets.ready() && intake.has_passed(course.since, course.last_event) {
+            // Of state that was made anew, what lies behind a missing event is not known to anybody: hard budgets
+            // stay closed until it comes, or an operator accepts that it is lost.
+            let settled = !intake.is_parked() && intake.has_passed(course.since, course.last_event);
+            if !self.budgets.ready() && settled {
                 self.open(&mut intake, &mut course).await;
             }
             if swept.elapsed() >= SWEEP_EVERY {
@@ -159,6 +163,7 @@ impl BudgetLane {
     async fn go_on(&self, intake: &mut Intake, course: &mut Course) {
         course.since = now();
         course.last_event = None;
+        self.board.update(LANE, |status, _| status.oldest = None);
         intake.restart_after(&self.standing().await);
     }
 
@@ -187,6 +192,7 @@ impl BudgetLane {
                     batch.audit.billed(&record.identity, billed.charge.amount);
                     batch.events += 1;
                     batch.unpriced += u64::from(billed.charge.unpriced.is_some());
+                    batch.first_event.get_or_insert(billed.usage.event_time);
                     batch.last_event = batch.last_event.max(Some(billed.usage.event_time));
                     intake.taken(&record);
                 }
@@ -214,8 +220,11 @@ impl BudgetLane {
             poison,
             events,
             unpriced,
+            first_event,
             last_event,
         } = batch;
+        self.board
+            .update(LANE, |status, _| status.oldest = first_event);
         for (record, reason) in &poison {
             self.bury(record, reason).await;
         }
@@ -239,6 +248,7 @@ impl BudgetLane {
             status.dead_letters += poison.len() as u64;
             status.batches += 1;
             status.last_event = status.last_event.max(last_event);
+            status.oldest = None;
             status.marks = marks;
         });
     }
@@ -286,7 +296,10 @@ impl BudgetLane {
         tracing::warn!(
             "the budget state is elsewhere than the budget lane thought: reading on from there"
         );
-        self.board.update(LANE, |status, _| status.fenced += 1);
+        self.board.update(LANE, |status, _| {
+            status.fenced += 1;
+            status.oldest = None;
+        });
         course.since = now();
         course.last_event = None;
         intake.restart_after(standing);

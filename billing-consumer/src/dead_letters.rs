@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use journal::{EventLog, Lag, Record, Start};
+use journal::{EventLog, Lag, Reader, Record, Start};
 use schemas::codec::Blob;
 use schemas::events::DeadLetter;
 use schemas::{Event, Identity, Micros, Partition, Pseq, SourceId, Text, Topic};
@@ -101,22 +101,31 @@ impl DeadLetters {
 pub async fn all(log: &dyn EventLog) -> Result<Vec<DeadLetter>, journal::Error> {
     let mut reader = log.reader("", &[Topic::Dlq], Start::Beginning).await?;
     let mut letters = Vec::new();
+    to_end(&mut *reader, |record| {
+        letters.extend(DeadLetter::from_body(&record.body).ok());
+    })
+    .await?;
+    Ok(letters)
+}
+
+/// Hands out what a log holds from where its reader stands, up to its present end.
+pub(crate) async fn to_end(
+    reader: &mut dyn Reader,
+    mut take: impl FnMut(&Record),
+) -> Result<(), journal::Error> {
     let mut looks = 0;
     loop {
         let records = reader.next(READ, LOOK).await?;
-        let readable = records
-            .iter()
-            .filter_map(|record| DeadLetter::from_body(&record.body).ok());
-        letters.extend(readable);
+        records.iter().for_each(&mut take);
         looks = if records.is_empty() { looks + 1 } else { 0 };
         // A local log may end in records that are not durable yet; brokers may need a moment to answer.
         let local = matches!(reader.lag(), Lag::Bytes(_)) && looks > 0;
         if local || matches!(reader.lag(), Lag::Bytes(0) | Lag::Records(0)) {
-            return Ok(letters);
+            return Ok(());
         }
         if looks >= LOOKS {
             return Err(journal::Error::Broker(
-                "the dead letters give nothing more before their end".to_owned(),
+                "the log gives nothing more before its end".to_owned(),
             ));
         }
     }

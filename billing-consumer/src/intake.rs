@@ -294,6 +294,11 @@ impl Intake {
         self.reader.dealt()
     }
 
+    /// Events of a source wait behind one that is missing.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.dedupe.is_parked()
+    }
+
     /// The next record cannot be applied yet.
     pub(crate) fn is_blocked(&self) -> bool {
         !self.waiting.is_empty()

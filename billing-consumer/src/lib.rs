@@ -35,6 +35,7 @@ pub mod fail_point;
 pub mod fold;
 mod intake;
 pub mod measure;
+pub mod mend;
 pub mod progress;
 pub mod rated;
 mod rebuild;

@@ -1,7 +1,7 @@
 //! From the bytes of the log to what is charged: pure, and the same in both lanes.
 
 use metering::{Catalog, Charge, NotYet};
-use schemas::{Event, Micros, NanoUsd, RequestId, Usage, UsageView};
+use schemas::{DeadLetter, Event, Micros, NanoUsd, RequestId, Usage, UsageView};
 
 /// Largest reading of a meter that is believed, units: 4.4 × 10¹². Sums of tokens stay far from the end
 /// of their columns.
@@ -49,7 +49,10 @@ pub fn rate<'a>(
 ) -> Result<Rated<'a>, NotYet> {
     let mut usage = match Usage::view_of(body, older) {
         Ok(usage) => usage,
-        Err(error) => return Ok(poison(error.to_string(), None)),
+        Err(error) => {
+            let why = lost(body).unwrap_or_else(|| error.to_string());
+            return Ok(poison(why, None));
+        }
     };
     let ends = usage.last.then_some(usage.request_id);
     if let Err(reason) = check(&usage) {
@@ -73,6 +76,12 @@ pub fn rate<'a>(
         }
     }
     Ok(Rated::Billed(Billed { usage, charge }))
+}
+
+/// What an operator says of an event that is lost, and has this letter in its place.
+fn lost(body: &[u8]) -> Option<String> {
+    let letter = DeadLetter::from_body(body).ok()?;
+    Some(format!("accepted as lost by an operator: {}", letter.error))
 }
 
 fn poison<'a>(reason: String, ends: Option<RequestId>) -> Rated<'a> {

@@ -13,6 +13,10 @@ use crate::audit::{Agreement, Audit};
 use crate::dedupe::Gap;
 use crate::now;
 
+/// Budget state was made anew while events are missing.
+const CLOSED_BY_GAP: &str = "hard budgets refuse: what was spent behind a missing event is not known. Bring the \
+    event back, or accept that it is lost (`tollgate gap accept`)";
+
 /// Which lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
@@ -62,8 +66,10 @@ pub struct LaneStatus {
     pub lag: Option<Lag>,
     /// End of the last call that was brought to the sink.
     pub last_event: Option<Micros>,
-    /// How old the last call in the sink is while the log has more; zero at its end. Unknown before the
-    /// first call.
+    /// End of the oldest call that was read and is not in the sink yet.
+    pub oldest: Option<Micros>,
+    /// How old the oldest call is that waits for the sink, or while the log has more, the last one in it; zero
+    /// where nothing waits. Unknown before the first call.
     pub behind: Option<Duration>,
     /// The last event per source that is in the sink.
     pub marks: Vec<Identity>,
@@ -153,8 +159,10 @@ impl Board {
         let audit = budget_audit.against(&store_audit);
         let ready = self.budgets.as_ref().is_none_or(|budgets| budgets.ready());
         let mut problems = Vec::new();
-        if !ready {
+        if !ready && budget.gaps.is_empty() {
             problems.push("budget state is not restored from the log yet".to_owned());
+        } else if !ready {
+            problems.push(CLOSED_BY_GAP.to_owned());
         }
         for (name, lane) in [("budget", &budget), ("store", &store)] {
             if let Some((why, _)) = &lane.waiting {
@@ -182,10 +190,11 @@ impl Board {
     fn read(&self, lane: Name) -> (LaneStatus, Audit) {
         let entry = self.entry(lane).lock();
         let mut status = entry.status.clone();
-        status.behind = match (status.lag, status.last_event) {
-            (Some(Lag::Bytes(0) | Lag::Records(0)), _) => Some(Duration::ZERO),
-            (_, Some(last)) => Some(since(last)),
-            (_, None) => None,
+        status.behind = match (status.oldest, status.lag, status.last_event) {
+            (Some(oldest), _, _) => Some(since(oldest)),
+            (None, Some(Lag::Bytes(0) | Lag::Records(0)), _) => Some(Duration::ZERO),
+            (None, _, Some(last)) => Some(since(last)),
+            (None, _, None) => None,
         };
         (status, entry.audit.clone())
     }

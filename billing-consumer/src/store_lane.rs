@@ -50,6 +50,7 @@ struct Pending {
     audit: Audit,
     events: u64,
     unpriced: u64,
+    first_event: Option<Micros>,
     last_event: Option<Micros>,
     since: Option<Instant>,
 }
@@ -83,6 +84,7 @@ impl StoreLane {
                 if intake.fill(room, wait).await == Fill::Reassigned {
                     // Whoever reads these partitions now brings what waits here.
                     pending.clear();
+                    self.board.update(LANE, |status, _| status.oldest = None);
                     intake.restart_after(&self.standing().await);
                     continue;
                 }
@@ -142,10 +144,12 @@ impl StoreLane {
         for (record, reason) in &pending.poison {
             self.bury(record, reason).await;
         }
+        self.board
+            .update(LANE, |status, _| status.oldest = pending.first_event);
         pass(Step::BeforeInsert);
         let mut refused = 0;
         if !self.insert(&pending.batch).await {
-            refused = self.single_out(&pending.records).await;
+            (refused, pending.audit) = self.single_out(&pending.records).await;
             // A short cut only: the next batch brings it.
         } else {
             intake.applied();
@@ -161,6 +165,7 @@ impl StoreLane {
             status.dead_letters += pending.poison.len() as u64 + refused;
             status.batches += 1;
             status.last_event = status.last_event.max(pending.last_event);
+            status.oldest = None;
             status.marks = marks;
         });
         if pending.unpriced > 0 {
@@ -189,9 +194,9 @@ impl StoreLane {
     }
 
     /// Inserts a refused batch in halves, in order, until the rows that are refused stand alone; these
-    /// become dead letters. Answers how many.
-    async fn single_out(&self, records: &[Record]) -> u64 {
-        let mut refused = 0;
+    /// become dead letters. Answers how many, and what was brought in the end.
+    async fn single_out(&self, records: &[Record]) -> (u64, Audit) {
+        let (mut refused, mut audit) = (0, Audit::default());
         let mut parts = vec![records];
         while let Some(part) = parts.pop() {
             let catalog = self.parts.catalog.load_full();
@@ -201,6 +206,7 @@ impl StoreLane {
                 let _ = some.push(record, &catalog);
             }
             if self.insert(&some.batch).await {
+                audit.merge(some.audit);
                 continue;
             }
             if let [alone] = part {
@@ -208,6 +214,7 @@ impl StoreLane {
                 let mut mark = Batch::new();
                 mark.passed(alone.identity);
                 self.insert(&mark).await;
+                audit.poison(&alone.identity);
                 refused += 1;
             } else {
                 let (first, second) = part.split_at(part.len() / 2);
@@ -215,7 +222,7 @@ impl StoreLane {
                 parts.push(first);
             }
         }
-        refused
+        (refused, audit)
     }
 
     async fn bury(&self, record: &Record, reason: &str) {
@@ -243,6 +250,7 @@ impl Pending {
                 self.audit.billed(&record.identity, billed.charge.amount);
                 self.events += 1;
                 self.unpriced += u64::from(billed.charge.unpriced.is_some());
+                self.first_event.get_or_insert(billed.usage.event_time);
                 self.last_event = self.last_event.max(Some(billed.usage.event_time));
             }
             Rated::Poison(poison) => {
@@ -261,6 +269,6 @@ impl Pending {
         self.records.clear();
         self.poison.clear();
         (self.events, self.unpriced) = (0, 0);
-        (self.last_event, self.since) = (None, None);
+        (self.first_event, self.last_event, self.since) = (None, None, None);
     }
 }

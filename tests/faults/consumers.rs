@@ -7,13 +7,13 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tests::gateway::{Gateway, Launch, signal};
+use tests::topics::{self, IDENTITY, Raw};
 use tests::{Shape, World};
 
 use crate::books::close;
 use crate::kills::keys;
 use crate::load::{Load, Plan, Seen};
 use crate::table::Row;
-use crate::topics::{self, IDENTITY, Raw};
 
 const USAGE: &str = "usage.v1";
 

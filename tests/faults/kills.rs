@@ -6,12 +6,12 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::json;
 use tests::provider::Script;
+use tests::topics;
 use tests::{Shape, World};
 
 use crate::books::close;
 use crate::load::{Load, Plan, Seen};
 use crate::table::Row;
-use crate::topics;
 
 const RUNS: u32 = 5;
 

@@ -14,7 +14,6 @@ mod load;
 mod outages;
 mod rebuild;
 mod table;
-mod topics;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

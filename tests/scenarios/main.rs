@@ -10,6 +10,7 @@ mod foreign;
 mod hangup;
 mod https;
 mod keys;
+mod mend;
 mod one_number;
 mod prices;
 mod providers;

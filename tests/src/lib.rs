@@ -9,6 +9,7 @@ pub mod provider;
 pub mod shape;
 pub mod tables;
 pub mod tls;
+pub mod topics;
 pub mod world;
 
 pub use client::{Chat, Streamed};

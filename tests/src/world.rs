@@ -47,6 +47,7 @@ pub struct Build {
     shape: Shape,
     extra: String,
     tollgate: String,
+    kafka: String,
     models: String,
     parts: Option<Arc<Parts>>,
     ingresses: usize,
@@ -67,6 +68,13 @@ impl Build {
     #[must_use]
     pub fn tollgate(mut self, yaml: &str) -> Self {
         self.tollgate.push_str(yaml);
+        self
+    }
+
+    /// More of `tollgate.kafka` of a world of many processes, indented by four.
+    #[must_use]
+    pub fn kafka(mut self, yaml: &str) -> Self {
+        self.kafka.push_str(yaml);
         self
     }
 
@@ -147,7 +155,13 @@ impl Build {
         let engine = Gateway::start(Launch::role("clickhouse", None, world.path("engine"))).await;
         let cached = self.extra.contains("cache: true");
         let cache = Launch::role("cache", None, world.path("cache"));
-        let section = settings(&parts, world, &engine, cached.then_some(&cache));
+        let section = settings(
+            &parts,
+            world,
+            &engine,
+            cached.then_some(&cache),
+            &self.kafka,
+        );
         world.parts = Some(parts);
         world.engine = Some(engine);
         let config = self.write(world, &section);
@@ -180,7 +194,13 @@ impl Build {
 }
 
 /// Where a world of many processes finds its parts: the section `tollgate:` of its file.
-fn settings(parts: &Parts, world: &World, engine: &Gateway, cache: Option<&Launch>) -> String {
+fn settings(
+    parts: &Parts,
+    world: &World,
+    engine: &Gateway,
+    cache: Option<&Launch>,
+    kafka: &str,
+) -> String {
     let prefix = &world.prefix;
     let password = engine.file("writer.password");
     let cache = cache.map_or_else(String::new, |cache| {
@@ -191,7 +211,7 @@ fn settings(parts: &Parts, world: &World, engine: &Gateway, cache: Option<&Launc
         )
     });
     format!(
-        "  kafka:\n    bootstrap_servers: {}\n    topic_prefix: {prefix}\n    partitions: 4\n  \
+        "  kafka:\n    bootstrap_servers: {}\n    topic_prefix: {prefix}\n    partitions: 4\n{kafka}  \
          redis:\n    url: {}\n    prefix: {prefix}\n  \
          clickhouse:\n    url: http://127.0.0.1:{}\n    user: tollgate\n    password: {}\n{cache}",
         parts.kafka.bootstrap(),
@@ -240,6 +260,7 @@ impl World {
             shape,
             extra: String::new(),
             tollgate: String::new(),
+            kafka: String::new(),
             models: String::new(),
             parts: None,
             ingresses: 3,
@@ -407,6 +428,19 @@ impl World {
         }
     }
 
+    /// A command that works on the whole world, as it ended.
+    pub fn try_command(&self, arguments: &[&str]) -> (bool, String) {
+        let output = std::process::Command::new(executable())
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path("tollgate.yaml"))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.success(), said)
+    }
+
     /// Waits until the tables hold so many last usage rows, with their costs: the ledger is written second.
     pub async fn rows(&self, expected: usize) {
         let query = "select count() from cost_ledger final where last";
@@ -481,7 +515,7 @@ impl World {
 
     /// Starts everything again over the same data, after it was killed or stopped.
     pub async fn restart(&mut self) {
-        // Who fills the tables ends where they are not to be had.
+        // Its password and port are in everybody's file.
         if let Some(engine) = &mut self.engine {
             engine.ready().await;
         }

@@ -42,6 +42,8 @@ pub struct Auditor {
     target: BTreeMap<(SourceId, Partition), Pseq>,
     /// What had rows when the audit began is part of it.
     has_tails: bool,
+    /// Dead letters of the store lane whose rows were brought later (`tollgate dlq retry`), with these.
+    revived: BTreeMap<Identity, SpanSum>,
 }
 
 /// A question that got no answer fails its check, with these words.
@@ -64,6 +66,7 @@ impl Auditor {
             evidence,
             target: BTreeMap::new(),
             has_tails: false,
+            revived: BTreeMap::new(),
         };
         auditor.set_target();
         Ok(auditor)
@@ -108,6 +111,12 @@ impl Auditor {
             None => None,
         };
         let snapshot = snapshot.as_ref();
+        if let Err(why) = self.revive().await {
+            let check = Check::of("every event has its rows", Vec::new(), vec![why]);
+            return Report {
+                checks: vec![check],
+            };
+        }
         let checks = vec![
             self.complete().await,
             self.blocks().await,
@@ -117,6 +126,43 @@ impl Auditor {
             holds(snapshot),
         ];
         Report { checks }
+    }
+
+    /// Looks for rows of what the store lane has given up.
+    async fn revive(&mut self) -> Result<(), Words> {
+        let letters = self.evidence.told.letters.get("store");
+        let span = |event: &Identity| EventSpan {
+            source: event.source_id,
+            partition: event.partition,
+            first: event.pseq,
+            last: event.pseq,
+        };
+        let spans: Vec<EventSpan> = letters.into_iter().flatten().map(span).collect();
+        let mut revived = BTreeMap::new();
+        for spans in spans.chunks(SPANS) {
+            let found = self.parts.store.span_sums(spans).await.map_err(words)?;
+            revived.extend(found.into_iter().map(|sum| {
+                let event = Identity {
+                    source_id: sum.span.source,
+                    partition: sum.span.partition,
+                    pseq: sum.span.first,
+                };
+                (event, sum)
+            }));
+        }
+        self.revived = revived;
+        Ok(())
+    }
+
+    /// Those of a span.
+    fn revived_in(&self, span: &EventSpan) -> impl Iterator<Item = &SpanSum> {
+        let at = |pseq| Identity {
+            source_id: span.source,
+            partition: span.partition,
+            pseq,
+        };
+        let range = at(span.first)..=at(span.last);
+        self.revived.range(range).map(|(_, sum)| sum)
     }
 
     fn marks(&self) -> Vec<Identity> {
@@ -161,10 +207,17 @@ impl Auditor {
         for mark in self.marks() {
             let key = (mark.source_id, mark.partition);
             let row = presence.get(&key).copied().unwrap_or_default();
-            let letters = self
+            let given_up = self
                 .evidence
                 .told
                 .letters_in("store", key.0, key.1, 1..=mark.pseq.0);
+            let all = EventSpan {
+                source: key.0,
+                partition: key.1,
+                first: Pseq(1),
+                last: mark.pseq,
+            };
+            let letters = given_up - self.revived_in(&all).count() as u64;
             expected += mark.pseq.0;
             rows += row.usage_events;
             dead += letters;
@@ -194,6 +247,10 @@ impl Auditor {
             ("missing", missing.to_string()),
             ("doubled", doubled.to_string()),
             ("strays", self.evidence.told.strays.to_string()),
+            (
+                "accepted as lost",
+                self.evidence.told.accepted.len().to_string(),
+            ),
         ];
         problems.truncate(TOLD);
         Check::of(name, numbers, problems)
@@ -271,9 +328,17 @@ impl Auditor {
                     *partition,
                     note.first.0..=note.last.0,
                 );
-                let ledger = sums
+                let mut ledger = sums
                     .get(&span)
                     .map_or((0, 0, 0), |sum| (sum.events, sum.sum, sum.print));
+                if &**lane == "store" {
+                    // The lane noted that it gave them up.
+                    for later in self.revived_in(&span) {
+                        ledger.0 -= later.events.min(ledger.0);
+                        ledger.1 -= later.sum;
+                        ledger.2 = ledger.2.wrapping_sub(later.print);
+                    }
+                }
                 let noted = (note.events, note.sum, note.print);
                 let whole = note.events + note.poison == note.last.0 - note.first.0 + 1;
                 if noted != ledger || letters != note.poison || !whole {

@@ -50,6 +50,8 @@ pub struct Told {
     pub notes: BTreeMap<LaneKey, Vec<Block>>,
     /// By lane.
     pub letters: HashMap<Text, BTreeSet<Identity>>,
+    /// Lost events that an operator has accepted as lost. They are among the letters.
+    pub accepted: BTreeSet<Identity>,
     /// Letters of messages that say not whose they are.
     pub strays: u64,
     /// Records that cannot be read.
@@ -135,6 +137,10 @@ impl Told {
             }
             self.heartbeats.insert(source, heartbeat);
         }
+        // No lane has brought these: the letters in their places tell of them.
+        if event.kind == AuditKind::GapAccepted {
+            return;
+        }
         for told in event.blocks {
             let (Ok(partition), Ok(sum)) = (u16::try_from(told.of_partition), told.sum.parse())
             else {
@@ -170,6 +176,9 @@ impl Told {
             partition: Partition(partition),
             pseq: Pseq(letter.of_pseq),
         };
+        if DeadLetter::from_body(&letter.original.0).is_ok() {
+            self.accepted.insert(identity);
+        }
         self.letters
             .entry(letter.lane)
             .or_default()

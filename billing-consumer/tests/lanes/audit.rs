@@ -59,7 +59,7 @@ async fn heartbeat(world: &World, last: u64) {
         .unwrap();
 }
 
-async fn audit(world: &World) -> Report {
+pub async fn audit(world: &World) -> Report {
     let parts = Parts {
         audit: vec![Arc::new(world.log.clone())],
         dead_letters: vec![Arc::new(world.dead_letters.clone())],

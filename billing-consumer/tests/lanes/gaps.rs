@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use billing_consumer::mend::{self, Hole};
 use budgets::{Budgets, Memory};
 use bytes::Bytes;
 use journal::{Appended, Error, EventLog, Lag, Position, Reader, Record, Start};
 use parking_lot::Mutex;
-use schemas::{Event, Identity, Micros, NanoUsd, Partition, Pseq, SourceId, Topic};
+use schemas::{
+    AuditEvent, AuditKind, Event, Identity, Micros, NanoUsd, Partition, Pseq, SourceId, Standing,
+    Topic,
+};
 
 use crate::world::{World, until, usage};
 
@@ -17,6 +21,16 @@ use crate::world::{World, until, usage};
 struct Scripted {
     deliveries: Mutex<Vec<Record>>,
     commits: Mutex<Vec<usize>>,
+    /// Appended to the audit topic.
+    said: Mutex<Vec<Bytes>>,
+}
+
+const fn appended(identity: Identity) -> Appended {
+    Appended {
+        identity,
+        position: Position(0),
+        version: 0,
+    }
 }
 
 struct ScriptedReader {
@@ -53,8 +67,39 @@ struct Log(Arc<Scripted>);
 
 #[async_trait]
 impl EventLog for Log {
-    async fn append(&self, _: Topic, _: Partition, _: Bytes) -> Result<Appended, Error> {
-        Err(Error::Closed)
+    /// Keeps what only operators append.
+    async fn append(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        body: Bytes,
+    ) -> Result<Appended, Error> {
+        let identity = Identity {
+            source_id: SourceId(99),
+            partition,
+            pseq: Pseq(1),
+        };
+        assert_eq!(topic, Topic::Audit);
+        self.0.said.lock().push(body);
+        Ok(appended(identity))
+    }
+
+    async fn append_as(
+        &self,
+        topic: Topic,
+        identity: Identity,
+        body: Bytes,
+    ) -> Result<Appended, Error> {
+        let mut deliveries = self.0.deliveries.lock();
+        let position = Position(deliveries.len() as u64);
+        deliveries.push(Record {
+            topic,
+            identity,
+            version: identity.pseq.0,
+            position,
+            body,
+        });
+        Ok(appended(identity))
     }
 
     async fn reader(&self, _: &str, _: &[Topic], _: Start) -> Result<Box<dyn Reader>, Error> {
@@ -166,6 +211,19 @@ async fn a_missing_event_parks_its_source_alone_until_it_comes() {
     start(&mut world, &log);
     world.brought(5).await;
     until("the gap is told", || !world.status().budget.gaps.is_empty()).await;
+    // What lies behind it is in no sum: hard budgets stay closed.
+    until("the lane has come to the end", || {
+        world.status().budget.lag == Some(Lag::Records(0))
+    })
+    .await;
+    assert!(!world.budgets.ready());
+    let problems = world.status().problems;
+    assert!(
+        problems
+            .iter()
+            .any(|why| why.contains("hard budgets refuse")),
+        "{problems:?}"
+    );
 
     // Somebody finds the event.
     log.deliver(1, 3);
@@ -175,9 +233,75 @@ async fn a_missing_event_parks_its_source_alone_until_it_comes() {
     })
     .await;
     assert_eq!(used(&world.budgets).await, NanoUsd(5 * 10 + 3 * 100));
+    world.ready().await;
     assert!(
         world.status().problems.is_empty(),
         "{:?}",
         world.status().problems
     );
+}
+
+/// An operator gives up what is lost, and nothing else; what waited behind it is billed, and hard budgets open.
+#[tokio::test]
+async fn events_that_are_accepted_as_lost_hold_nothing_up() {
+    let (mut world, log) = (World::new(None), Arc::new(Scripted::default()));
+    for pseq in [1, 2, 5, 6, 8] {
+        log.deliver(1, pseq);
+    }
+    start(&mut world, &log);
+    world.brought(2).await;
+    until("the gap is told", || !world.status().budget.gaps.is_empty()).await;
+    let standing = Standing {
+        marks: world.status().budget.marks,
+        next: Vec::new(),
+    };
+    let hole = |first, last, waiting| Hole {
+        source: SourceId(1),
+        partition: Partition(0),
+        first: Pseq(first),
+        last: Pseq(last),
+        waiting,
+    };
+    let topic = Log(Arc::clone(&log));
+    let holes = mend::holes(&topic, &standing).await.unwrap();
+    assert_eq!(holes, [hole(3, 4, 3), hole(7, 7, 1)]);
+    for (first, last) in [(2, 3), (3, 5), (6, 6), (9, 9), (4, 3)] {
+        let accepted = mend::accept(&topic, &standing, &hole(first, last, 0), "a guess").await;
+        assert!(
+            matches!(accepted, Err(mend::Error::NotMissing(_))),
+            "{first} to {last}: {accepted:?}"
+        );
+    }
+    assert!(log.said.lock().is_empty(), "nothing is said of a refusal");
+    // One by one, in any order, and again after a crash in the middle.
+    for (first, last) in [(7, 7), (4, 4), (3, 3)] {
+        mend::accept(&topic, &standing, &hole(first, last, 0), "the disk broke")
+            .await
+            .unwrap();
+    }
+    // Five events and three letters.
+    world.brought(8).await;
+    assert_eq!(used(&world.budgets).await, NanoUsd(5 * 10));
+    world.ready().await;
+    assert!(world.status().problems.is_empty());
+    let letters = world.letters().await;
+    let lost: Vec<u64> = letters.iter().map(|letter| letter.of_pseq).collect();
+    assert_eq!(lost, [3, 4, 7]);
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter.error.contains("the disk broke"))
+    );
+    let said = log.said.lock().clone();
+    let said = said.iter().map(|body| AuditEvent::from_body(body).unwrap());
+    assert!(
+        said.into_iter()
+            .all(|note| note.kind == AuditKind::GapAccepted)
+    );
+    drop(world.billing.take());
+    world.budgets = Arc::new(Memory::new());
+    start(&mut world, &log);
+    world.ready().await;
+    assert_eq!(used(&world.budgets).await, NanoUsd(5 * 10));
+    assert_eq!(world.letters().await.len(), 3, "each once");
 }

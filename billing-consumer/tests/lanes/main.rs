@@ -10,5 +10,6 @@ mod kill;
 mod model;
 mod model_split;
 mod processes;
+mod retry;
 mod store;
 mod world;

@@ -153,12 +153,19 @@ impl Group {
         self.world.spend().await.used
     }
 
-    /// Until that much is spent; never more.
+    /// Until that much is spent, never more, and hard budgets admit.
     async fn spends(&self, nano: i64) {
+        self.uses(nano).await;
+        self.world.ready().await;
+        assert_eq!(self.used().await, NanoUsd(nano));
+    }
+
+    /// Until that much is spent; never more.
+    async fn uses(&self, nano: i64) {
         let began = std::time::Instant::now();
         loop {
             let used = self.used().await;
-            if used == NanoUsd(nano) && self.world.budgets.ready() {
+            if used == NanoUsd(nano) {
                 return;
             }
             assert!(
@@ -298,13 +305,21 @@ async fn a_parked_source_holds_the_offset_of_its_partition_alone() {
     group.broker.deliver(2, 0, 1, 1);
     group.broker.deliver(1, 1, 1, 1);
     let lanes = group.process();
-    group.spends(3).await;
+    group.uses(3).await;
     let next = group.world.budgets.standing().await.unwrap().next;
     assert_eq!(next, [(Partition(0), Offset(1)), (Partition(1), Offset(1))]);
     // Another process meets the same gap, and bills nothing twice.
     drop(lanes);
     let lanes = group.process();
     until("the gap is told", || !lanes.status().budget.gaps.is_empty()).await;
+    until("the rest is settled", || {
+        lanes.status().budget.behind == Some(Duration::ZERO)
+    })
+    .await;
+    assert!(
+        !group.world.budgets.ready(),
+        "what is behind the gap is in no sum"
+    );
     group.broker.deliver(1, 0, 2, 1);
     group.spends(5).await;
     until("nothing is left", || lanes.status().problems.is_empty()).await;

@@ -143,6 +143,13 @@ async fn while_the_tables_are_down_budgets_go_on_and_the_rows_come_later() {
     })
     .await;
     assert_eq!(world.spend().await.used, NanoUsd(500));
+    // Read to its end, and behind all the same: by the age of what waits.
+    let zero = Some(std::time::Duration::ZERO);
+    until("the store lane alone is behind", || {
+        let status = world.status();
+        status.store.behind > zero && status.budget.behind == zero
+    })
+    .await;
     let supervisor = engine::start(dir.path(), addr).await;
     world.brought(50).await;
     assert_eq!(engine::ask(&store, LEDGER).await, "50\t0.0000005");

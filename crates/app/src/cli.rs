@@ -33,8 +33,11 @@ pub enum Command {
     /// Whether nothing is lost, nothing counted twice, and every sum the same everywhere. Ends with an
     /// error when one event or one nano-dollar is off.
     Audit(AuditFlags),
-    /// Events that could not be processed, with the reasons.
+    /// Events that could not be processed, with the reasons; and bringing them again.
     Dlq(DlqFlags),
+    /// Events that are missing from the log, so that what came after them waits.
+    #[command(subcommand)]
+    Gap(GapCommand),
     /// The price catalog.
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -108,17 +111,66 @@ pub struct AuditFlags {
     pub wait: u64,
 }
 
-#[derive(Debug, Args)]
-pub struct DlqFlags {
-    /// The configuration of the gateway: it tells where Kafka is.
+/// Whose log it is.
+#[derive(Debug, Clone, Args)]
+pub struct Whose {
+    /// The configuration of the gateway: it tells where Kafka, Redis and ClickHouse are.
     #[arg(long, short)]
     pub config: Option<PathBuf>,
     /// The data directory of the gateway. Default: as of the configuration.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DlqFlags {
+    #[command(subcommand)]
+    pub command: Option<DlqCommand>,
+    #[command(flatten)]
+    pub whose: Whose,
     /// One JSON object a line, with the event's bytes.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// Brings events again, to be billed now that it can be done. Done twice it bills once; what is no better
+    /// stays, or comes back.
+    Retry {
+        /// As the list names them: source/partition/number. None: all.
+        events: Vec<String>,
+        /// How long the lanes get to bring them, seconds.
+        #[arg(long, default_value_t = 30)]
+        wait: u64,
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GapCommand {
+    /// What is missing, as far as the log shows it.
+    List {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Gives missing events up for good, on the log: each counts as a dead letter with the reason, and what
+    /// waits behind them is billed. One that turns up later is not.
+    Accept {
+        /// As the list names them: source/partition/first-last.
+        #[arg(required = true)]
+        events: Vec<String>,
+        /// Why; it is kept with the letters.
+        #[arg(long)]
+        reason: String,
+        /// How long the lanes get to go on, seconds.
+        #[arg(long, default_value_t = 30)]
+        wait: u64,
+        #[command(flatten)]
+        whose: Whose,
+    },
 }
 
 #[derive(Debug, Args)]

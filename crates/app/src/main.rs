@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Spend(flags) => commands::spend::run(&flags),
         Command::Audit(flags) => commands::audit::run(&flags),
         Command::Dlq(flags) => commands::dlq::run(&flags),
+        Command::Gap(command) => commands::gap::run(&command),
         Command::Prices(command) => commands::prices::run(&command),
         Command::Topics(command) => commands::topics::run(&command),
         Command::Config(command) => commands::config::run(&command),

@@ -66,6 +66,9 @@ pub enum Error {
     /// A broker could not be reached, or refused. The message holds no secret.
     #[error("{0}")]
     Broker(String),
+    /// A journal is the only source of its records.
+    #[error("a journal gives its records their names itself")]
+    Named,
     /// The group name cannot be a file name.
     #[error("consumer group {group:?}: use 1 to 100 of a-z 0-9 - _ .")]
     Group { group: String },

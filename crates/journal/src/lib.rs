@@ -186,6 +186,30 @@ pub trait EventLog: Send + std::marker::Sync {
         body: Bytes,
     ) -> Result<Appended, Error>;
 
+    /// Appends a record under a name of its own: one that takes the place of a lost event, or brings an event
+    /// again. What has that name already is not looked for: readers drop the second.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); a log that gives names itself takes none.
+    async fn append_as(
+        &self,
+        topic: Topic,
+        identity: Identity,
+        body: Bytes,
+    ) -> Result<Appended, Error> {
+        let _ = (topic, identity, body);
+        Err(Error::Named)
+    }
+
+    /// The body of a message that its reader could not read, where it can be read by now.
+    ///
+    /// # Errors
+    /// Who would know does not answer.
+    async fn read_again(&self, message: &[u8]) -> Result<Option<Bytes>, Error> {
+        let _ = message;
+        Ok(None)
+    }
+
     /// A reader of some topics. `group` names who remembers what is done; an empty name remembers
     /// nothing and holds nothing back from being trimmed.
     ///

@@ -30,6 +30,14 @@ use crate::{Error, Settings, framing};
 /// How long the delivery report may lag behind the record's own time limit.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What a record is called.
+#[derive(Clone, Copy)]
+enum Name {
+    /// The next of this process in a partition.
+    Next(Partition),
+    Given(Identity),
+}
+
 /// Offset, or why not.
 type Outcome = Result<u64, String>;
 
@@ -88,13 +96,27 @@ impl Appender {
         }
     }
 
-    /// Returns when all in-sync replicas have it.
+    /// Under the next name of this process. Returns when all in-sync replicas have it.
     pub async fn append(
         &self,
         topic: Topic,
         partition: Partition,
         body: &Bytes,
     ) -> Result<Appended, Error> {
+        self.put(topic, Name::Next(partition), body).await
+    }
+
+    /// Under a name that it has already. Returns when all in-sync replicas have it.
+    pub async fn append_as(
+        &self,
+        topic: Topic,
+        identity: Identity,
+        body: &Bytes,
+    ) -> Result<Appended, Error> {
+        self.put(topic, Name::Given(identity), body).await
+    }
+
+    async fn put(&self, topic: Topic, name: Name, body: &Bytes) -> Result<Appended, Error> {
         let doing = || format!("appending to {}", self.settings.name(topic));
         let problem = |problem: String| Error::Broker {
             doing: doing(),
@@ -104,7 +126,7 @@ impl Appender {
         let id = framing::fingerprint_of(body)
             .and_then(|fingerprint| self.ids.id(fingerprint))
             .ok_or_else(|| problem("the record's schema is none that was released".to_owned()))?;
-        let (identity, outcome) = self.send(topic, partition, body, id)?;
+        let (identity, outcome) = self.send(topic, name, body, id)?;
         let limit = self.settings.timeout + GRACE;
         match tokio::time::timeout(limit, outcome).await {
             Ok(Ok(Ok(offset))) => Ok(Appended {
@@ -121,7 +143,7 @@ impl Appender {
     fn send(
         &self,
         topic: Topic,
-        partition: Partition,
+        name: Name,
         body: &[u8],
         id: u32,
     ) -> Result<(Identity, oneshot::Receiver<Outcome>), Error> {
@@ -134,20 +156,25 @@ impl Appender {
             Some(source) => source,
             none => none.insert(self.begin()?),
         };
-        let last = source.last.entry((topic, partition)).or_insert(0);
-        let identity = Identity {
-            source_id: source.id,
-            partition,
-            pseq: Pseq(*last + 1),
+        let identity = match name {
+            Name::Given(identity) => identity,
+            Name::Next(partition) => {
+                let last = source.last.get(&(topic, partition)).copied();
+                Identity {
+                    source_id: source.id,
+                    partition,
+                    pseq: Pseq(last.unwrap_or(0) + 1),
+                }
+            }
         };
         let mut message = Vec::with_capacity(body.len() + 32);
         framing::encode(&identity, body, id, &mut message);
         let header = framing::header(&identity);
-        let name = self.settings.name(topic);
+        let to = self.settings.name(topic);
         let key = key_of(topic, body);
         let (sender, outcome) = oneshot::channel();
-        let mut record = BaseRecord::with_opaque_to(&name, Box::new(sender))
-            .partition(i32::from(partition.0))
+        let mut record = BaseRecord::with_opaque_to(&to, Box::new(sender))
+            .partition(i32::from(identity.partition.0))
             .payload(&message)
             .headers(OwnedHeaders::new_with_capacity(1).insert(Header {
                 key: framing::HEADER,
@@ -158,8 +185,10 @@ impl Appender {
         }
         // Sent under the lock, so that records lie in the order of their numbers.
         let sent = source.producer.send(record);
-        sent.map_err(|(error, _)| self.settings.broker(format!("appending to {name}"))(error))?;
-        *last += 1;
+        sent.map_err(|(error, _)| self.settings.broker(format!("appending to {to}"))(error))?;
+        if let Name::Next(partition) = name {
+            source.last.insert((topic, partition), identity.pseq.0);
+        }
         Ok((identity, outcome))
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use journal::{Appended, EventLog, Reader, Start};
 use parking_lot::Mutex;
-use schemas::{Partition, Topic};
+use schemas::{Identity, Partition, Topic};
 use tokio::sync::watch;
 
 use crate::append::Appender;
@@ -17,7 +17,7 @@ use crate::following::Following;
 use crate::garbage::Strays;
 use crate::reader::KafkaReader;
 use crate::registry::Ids;
-use crate::{Error, Settings};
+use crate::{Error, Settings, framing};
 
 /// The log of one cluster. Cheap to clone.
 #[derive(Clone)]
@@ -140,6 +140,25 @@ impl EventLog for Log {
         body: Bytes,
     ) -> Result<Appended, journal::Error> {
         Ok(self.0.appender.append(topic, partition, &body).await?)
+    }
+
+    async fn append_as(
+        &self,
+        topic: Topic,
+        identity: Identity,
+        body: Bytes,
+    ) -> Result<Appended, journal::Error> {
+        Ok(self.0.appender.append_as(topic, identity, &body).await?)
+    }
+
+    async fn read_again(&self, message: &[u8]) -> Result<Option<Bytes>, journal::Error> {
+        let Some(framed) = framing::decode(message) else {
+            return Ok(None);
+        };
+        self.0.ids.ready().await?;
+        let fingerprint = self.0.ids.look_up(framed.id).await?;
+        let body = |fingerprint: u64| [&fingerprint.to_le_bytes()[..], framed.fields].concat();
+        Ok(fingerprint.map(|fingerprint| body(fingerprint).into()))
     }
 
     async fn reader(

@@ -67,7 +67,7 @@ pub(super) fn logs(settings: &Settings) -> Result<Logs> {
 }
 
 /// The tables, as their owner: an analyst does not see the lanes' marks.
-fn store(settings: &Settings) -> Result<Store> {
+pub(super) fn store(settings: &Settings) -> Result<Store> {
     if settings.config.clickhouse.url.is_some() {
         return tables::server(&settings.config.clickhouse);
     }

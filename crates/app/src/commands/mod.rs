@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod config;
 pub mod dlq;
+pub mod gap;
+mod lanes;
 pub mod prices;
 pub mod spend;
 pub mod sql;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::World;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
-use tests::World;
 
 const WAIT: Duration = Duration::from_secs(20);
 /// Carries source, partition and sequence number, big-endian.
@@ -86,6 +86,35 @@ pub fn count(world: &World, topic: &str) -> u64 {
     let marks = marks(world, &consumer(world), topic);
     let count: i64 = marks.iter().map(|(_, first, next)| next - first).sum();
     u64::try_from(count).expect("not negative")
+}
+
+/// Partitions in which a consumer group has not committed everything: partition, position, end.
+pub fn uncommitted(world: &World, topic: &str, group: &str) -> Vec<(i32, i64, i64)> {
+    let consumer: BaseConsumer = config(world)
+        .set("group.id", name(world, group))
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let marks = marks(world, &consumer, topic);
+    let mut list = TopicPartitionList::new();
+    for (partition, _, _) in &marks {
+        list.add_partition(&name(world, topic), *partition);
+    }
+    let committed = consumer
+        .committed_offsets(list, WAIT)
+        .expect("the positions");
+    let position = |partition: i32| {
+        let found = committed.find_partition(&name(world, topic), partition);
+        match found.map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => 0,
+        }
+    };
+    marks
+        .into_iter()
+        .map(|(partition, _, next)| (partition, position(partition), next))
+        .filter(|(_, position, next)| position < next)
+        .collect()
 }
 
 /// Everything that lies there, each partition in its order.

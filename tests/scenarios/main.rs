@@ -1,5 +1,6 @@
 //! The promises, each a story told through the public surface: HTTP, the command line, signals.
 
+mod absent;
 mod bad_input;
 mod budgets;
 mod cache;

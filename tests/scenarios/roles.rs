@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::Chat;
 use tests::gateway::{Gateway, Launch, free_port};
-use tests::provider::Provider;
+use tests::parts::Parts;
+use tests::provider::{Provider, Script};
 use tests::world::{MASTER, yaml};
+use tests::{Chat, Shape, World, topics};
 
 /// Ingress, billing and engine apart; the billing process is killed and nothing is lost or doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,6 +84,80 @@ async fn ingress_billing_and_engine_in_three_processes() {
         .unwrap();
     let sum: schemas::NanoUsd = sum.trim().parse().unwrap();
     assert_eq!(u64::try_from(sum.0).unwrap(), provider.books().charged_nano);
+}
+
+/// Everything in one process, with a broker of one's own and nothing else: each part is outside where the file
+/// names it, and embedded where not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_with_kafka_alone_keeps_its_log_there() {
+    let parts = Parts::shared().await;
+    let prefix = parts.next_prefix();
+    let kafka = format!(
+        "  kafka:\n    bootstrap_servers: {}\n    topic_prefix: {prefix}\n    partitions: 4\n",
+        parts.kafka.bootstrap()
+    );
+    let mut world = World::with(Shape::OneMachine, "")
+        .tollgate(&kafka)
+        .start()
+        .await;
+    let key = world.key(json!({"max_budget": 10})).await;
+    for _ in 0..5 {
+        assert_eq!(world.chat_as(&key, "hi").send().await.status, 200);
+    }
+    world.rows(5).await;
+    let spent = world.spend_of(&key).await;
+    assert_eq!((spent, world.ledger()), (world.invoice(), world.invoice()));
+    let config = world.path("tollgate.yaml");
+    let arguments = ["audit", "--config", config.to_str().unwrap()];
+    let audit = tokio::task::block_in_place(|| world.gateway().run(&arguments));
+    assert!(audit.status.success(), "{audit:?}\n{}", world.log());
+
+    // Keys and calls come back from the topics; what a kill kept from them, from the journal.
+    assert_eq!(world.chat_as(&key, "hi").send().await.status, 200);
+    world.kill();
+    std::fs::remove_dir_all(world.path("data").join("snapshots")).unwrap();
+    world.restart().await;
+    world.rows(6).await;
+    assert_eq!(world.chat_as(&key, "hi").send().await.status, 200);
+    world.rows(7).await;
+    assert_eq!(world.spend_of(&key).await, world.invoice());
+    assert_eq!(world.ledger(), world.invoice());
+}
+
+/// SIGTERM, in the order in which events flow: the open stream ends, its event goes to the broker, both lanes bring
+/// it to their sinks and commit, and nothing is left for the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_to_stop_leaves_nothing_undone() {
+    let mut world = World::with(Shape::Split, "").processes(1, 2).start().await;
+    let script = Script {
+        pace: Duration::from_millis(20),
+        ..Script::of_tokens(100)
+    };
+    world.provider.script("scripted-upstream", script);
+    let key = world.key(json!({"max_budget": 10})).await;
+    let chat = world.chat_as(&key, "hi");
+    let open = tokio::spawn(async move { chat.stream().await });
+    world
+        .until(|| "the call", || world.provider.books().requests == 1)
+        .await;
+    let ingress = &mut world.ingresses[0];
+    tokio::task::block_in_place(|| ingress.stop());
+    let streamed = open.await.unwrap();
+    assert!(streamed.done, "{}", world.log());
+    let begun = world.chat_as(&key, "hi").try_send().await;
+    assert!(begun.is_err(), "it takes no calls any more");
+    assert_eq!(topics::count(&world, "usage.v1"), 1);
+    tokio::task::block_in_place(|| world.billing.iter_mut().for_each(Gateway::stop));
+    for group in ["billing-budget", "billing-store"] {
+        let left = topics::uncommitted(&world, "usage.v1", group);
+        assert!(
+            left.is_empty(),
+            "{group} stands at {left:?}\n{}",
+            world.log()
+        );
+    }
+    world.rows(1).await;
+    assert_eq!(world.ledger(), world.invoice());
 }
 
 /// The cache alone, over HTTP.

@@ -232,7 +232,18 @@ async fn without_redis_there_are_misses_and_then_all_is_as_before() {
     let ready = cache.readiness();
     assert!(ready.degraded, "{ready:?}");
     assert!(cache.prometheus().contains("tollgate_cache_redis_up 0"));
+    // One that starts now finds none, and says so.
+    let begun = CacheService::open(over(&redis, exact_config()))
+        .await
+        .unwrap();
+    assert!(begun.readiness().degraded);
+    let there = Tenant::of(&begun, "t");
+    until("Redis to be missed", async || {
+        there.reason(&ask("Hi")).await == "store-down"
+    })
+    .await;
     redis.restart().await;
+    warm(&begun).await;
     warm(&cache).await;
     assert!(!cache.readiness().degraded);
     kept(t.teach(&ask("Bye"), "Goodbye").await);

@@ -24,9 +24,10 @@ use crate::parts::budgets::{self, Budgets};
 use crate::parts::log::{self, Log};
 use crate::settings::Settings;
 
-/// How long a start waits for what the log holds. After it a process whose log is elsewhere goes on with
-/// what it has, or unready.
+/// How long a start waits for what the log holds.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+/// The same where the log is elsewhere: then a process goes on with what it has, or listens and is not ready.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
 /// How long a start may take to end the calls of the last run in the budgets.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Between attempts to bring what the file states onto a log that is out of reach.
@@ -175,11 +176,16 @@ impl Ground {
         });
         // Where the log is elsewhere and not to be had, calls are served by what is known, or refused.
         let (keys, catalog) = (self.keys.watch(), self.prices.watch());
+        let patience = if self.log.is_elsewhere() {
+            HEARD_WITHIN
+        } else {
+            KNOWN_WITHIN
+        };
         let known = tokio::select! {
             done = &mut seeding => done.is_ok(),
             () = keys.troubled(), if self.log.is_elsewhere() => false,
             () = catalog.troubled(), if self.log.is_elsewhere() => false,
-            () = tokio::time::sleep(KNOWN_WITHIN) => false,
+            () = tokio::time::sleep(patience) => false,
         };
         ensure!(
             known || self.log.is_elsewhere(),

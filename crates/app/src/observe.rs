@@ -4,6 +4,7 @@
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::extract::State;
@@ -18,6 +19,9 @@ use kafka::{Relay, RelayStatus};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::JoinHandle;
+
+/// An acknowledgement takes milliseconds; one that takes longer than this does not come by itself.
+const UNACKED_MOST: Duration = Duration::from_secs(5);
 
 /// Opens a family.
 fn family(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -100,7 +104,7 @@ impl Beside for Lanes {
             (
                 "tollgate_lane_lag_seconds",
                 "gauge",
-                "Age of the last call in the sink while the log has more.",
+                "Age of the oldest call that waits for the sink, by its event; while the log has more, of the last one in it.",
                 |lane| lane.behind.map_or(0.0, |behind| behind.as_secs_f64()),
             ),
             (
@@ -187,6 +191,14 @@ impl Relayed {
     }
 }
 
+/// What stands in the way of the relay. Its client tries for ever and tells of no error while no broker answers:
+/// that is seen by what waits.
+fn trouble(status: &RelayStatus) -> Option<String> {
+    let waits = status.oldest_unacked.filter(|age| *age > UNACKED_MOST);
+    let silent = || waits.map(|age| format!("no broker has acknowledged anything for {age:.0?}"));
+    status.trouble.clone().or_else(silent)
+}
+
 impl Beside for Relayed {
     fn metrics(&self, out: &mut String) {
         let status = self.status();
@@ -232,7 +244,7 @@ impl Beside for Relayed {
                 "tollgate_relay_up",
                 "gauge",
                 "0 while something stands in the way.",
-                f64::from(u8::from(status.trouble.is_none())),
+                f64::from(u8::from(trouble(&status).is_none())),
             ),
         ] {
             one(out, name, kind, help, value);
@@ -244,10 +256,10 @@ impl Beside for Relayed {
 
     fn degraded(&self, out: &mut Vec<String>) {
         let status = self.status();
-        if let Some(trouble) = status.trouble {
+        if let Some(trouble) = trouble(&status) {
+            let (bytes, records) = (status.waiting_bytes, status.in_flight);
             out.push(format!(
-                "relay: {trouble}; {} bytes wait in the journal",
-                status.waiting_bytes
+                "relay: {trouble}; {bytes} bytes and {records} records wait in the journal"
             ));
         }
     }

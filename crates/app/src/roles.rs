@@ -52,8 +52,8 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
                 "tollgate.clickhouse.url: a billing process of its own needs it (`tollgate clickhouse` serves one)"
             );
         }
+        // The store lane makes the tables as soon as they can be reached.
         let store = tables::server(&config.clickhouse)?;
-        store.migrate().await?;
         let log = Log::of_billing(&settings)?;
         let budgets = budgets::open(config, String::new(), None).await?;
         let prices = catalog::follow(log.catalog.clone(), Some(log.snapshot("catalog")));

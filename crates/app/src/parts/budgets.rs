@@ -16,11 +16,7 @@ pub struct Budgets {
 
 /// What the configuration asks for. `name` is the same after a restart of this process, and nobody else's;
 /// empty for one that takes no calls. `former` are the last usage events of its former lives, where it had any.
-pub async fn open(
-    config: &Config,
-    name: String,
-    former: Option<Vec<Identity>>,
-) -> Result<Budgets> {
+pub async fn open(config: &Config, name: String, former: Option<Vec<Identity>>) -> Result<Budgets> {
     let Some(redis) = &config.redis else {
         return Ok(Budgets {
             state: Arc::new(Memory::new()),

@@ -28,32 +28,31 @@ const ANALYST: &str = "analyst.password";
 /// A first start makes its folders and tables; later ones take a fraction of a second.
 const START: Duration = Duration::from_secs(60);
 
-/// Starts what the configuration asks for and brings the tables up to date.
+/// Starts what the configuration asks for. The embedded engine's tables are brought up to date at once; those of
+/// a server by the store lane, as soon as it can be reached.
 pub async fn start(settings: &Settings) -> Result<Tables> {
-    let tables = if let Some(url) = &settings.config.clickhouse.url {
-        Tables {
+    if let Some(url) = &settings.config.clickhouse.url {
+        return Ok(Tables {
             store: server(&settings.config.clickhouse)?,
             url: url.clone(),
             child: None,
-        }
-    } else {
-        let (writer, _) = passwords(&settings.data_dir)?;
-        let command = child_command(settings)?;
-        let child = Supervisor::start(SupervisorOptions::new(settings.clickhouse), command)?;
-        child.wait_ready(START).await?;
-        let url = format!("http://{}", settings.clickhouse);
-        Tables {
-            store: Store::connect(&url, "tollgate", writer.expose()),
-            url,
-            child: Some(child),
-        }
-    };
-    tables
-        .store
+        });
+    }
+    let (writer, _) = passwords(&settings.data_dir)?;
+    let command = child_command(settings)?;
+    let child = Supervisor::start(SupervisorOptions::new(settings.clickhouse), command)?;
+    child.wait_ready(START).await?;
+    let url = format!("http://{}", settings.clickhouse);
+    let store = Store::connect(&url, "tollgate", writer.expose());
+    store
         .migrate()
         .await
         .context("cannot bring the usage tables up to date")?;
-    Ok(tables)
+    Ok(Tables {
+        store,
+        url,
+        child: Some(child),
+    })
 }
 
 /// The engine that runs over a data directory, as the owner of its tables.

@@ -1,9 +1,11 @@
-//! The active look at deployments: each provider's list of models, which costs nothing, every so often. Where
+//! The active look at deployments: each provider's list of models, which costs nothing, every so often, once for
+//! all deployments that are at one place under one key. Where
 //! a deployment asks for it, a call of its own instead, admitted, recorded and billed like any other: to the
 //! operator, under the tag [`TAG`].
 //!
 //! Never a paid call that the file does not ask for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,49 +47,87 @@ pub async fn watch(worker: Arc<Worker>) {
             paid_at = Some(Instant::now());
         }
         let mut looks = tokio::task::JoinSet::new();
+        let mut free: HashMap<Vec<u8>, Vec<Arc<Deployment>>> = HashMap::new();
         for (name, deployment) in models.deployments() {
             let check = &deployment.entry.hints.check;
-            if check.disabled || (check.paid.is_some() && !pay) {
+            match &check.paid {
+                _ if check.disabled => {}
+                Some(_) if !pay => {}
+                Some(paid) => {
+                    make_room(&mut looks, health.at_once).await;
+                    let (worker, name) = (worker.clone(), name.clone());
+                    let (deployment, paid) = (deployment.clone(), paid.clone());
+                    looks.spawn(async move {
+                        let patience = patience(&deployment);
+                        let found = self::pay(&worker, &name, &deployment, &paid, patience).await;
+                        told(&worker, &[deployment], found);
+                    });
+                }
+                None => free
+                    .entry(place(deployment))
+                    .or_default()
+                    .push(deployment.clone()),
+            }
+        }
+        for same in free.into_values() {
+            let Some(one) = same.first().cloned() else {
                 continue;
-            }
-            if looks.len() >= health.at_once {
-                let _ = looks.join_next().await;
-            }
-            let trust = &deployment.entry.shape.trust;
-            let client = match clients
-                .get(trust, deployment.authorities.as_ref(), |builder| builder)
-            {
+            };
+            let trust = &one.entry.shape.trust;
+            let client = match clients.get(trust, one.authorities.as_ref(), |builder| builder) {
                 Ok(client) => client,
                 Err(error) => {
-                    tracing::error!(deployment = %deployment.id, "a deployment cannot be looked at: {error}");
+                    tracing::error!(deployment = %one.id, "a deployment cannot be looked at: {error}");
                     continue;
                 }
             };
-            let (worker, name, deployment) = (worker.clone(), name.clone(), deployment.clone());
-            looks.spawn(async move { look(&worker, &client, &name, deployment).await });
+            make_room(&mut looks, health.at_once).await;
+            let worker = worker.clone();
+            looks.spawn(async move {
+                let found = ask(&client, &one, patience(&one)).await;
+                told(&worker, &same, found);
+            });
         }
         while looks.join_next().await.is_some() {}
         tokio::time::sleep_until(next).await;
     }
 }
 
-async fn look(
-    worker: &Arc<Worker>,
-    client: &reqwest::Client,
-    name: &Text,
-    deployment: Arc<Deployment>,
-) {
-    let check = &deployment.entry.hints.check;
-    let patience = check.timeout.unwrap_or(PATIENCE);
-    let found = match &check.paid {
-        Some(paid) => pay(worker, name, &deployment, paid, patience).await,
-        None => ask(client, &deployment, patience).await,
-    };
+/// Waits until one look more may be on its way.
+async fn make_room(looks: &mut tokio::task::JoinSet<()>, at_once: usize) {
+    if looks.len() >= at_once {
+        let _ = looks.join_next().await;
+    }
+}
+
+fn patience(deployment: &Deployment) -> Duration {
+    deployment.entry.hints.check.timeout.unwrap_or(PATIENCE)
+}
+
+/// What a look depends on: deployments that share it are looked at once, however many they are.
+fn place(deployment: &Deployment) -> Vec<u8> {
+    let entry = &deployment.entry;
+    let shape = format!("{:?} {:?}", entry.dialect, entry.shape.trust);
+    let patience = patience(deployment).as_millis().to_le_bytes();
+    let mut place = [entry.api_base.as_bytes(), shape.as_bytes(), &patience].join(&0);
+    for (name, value) in &deployment.headers {
+        for part in [name.as_str().as_bytes(), value.as_bytes()] {
+            place.push(0);
+            place.extend_from_slice(part);
+        }
+    }
+    place
+}
+
+fn told(worker: &Worker, deployments: &[Arc<Deployment>], found: Option<bool>) {
     let Some(up) = found else { return };
-    let before = deployment.state.probe();
-    deployment.state.probed(up, worker.gateway.moment());
-    if !up && before != routing::Probe::Down {
-        tracing::warn!(deployment = %deployment.id, "a deployment does not answer its health check");
+    let now = worker.gateway.moment();
+    for deployment in deployments {
+        let before = deployment.state.probe();
+        deployment.state.probed(up, now);
+        if !up && before != routing::Probe::Down {
+            tracing::warn!(deployment = %deployment.id, "a deployment does not answer its health check");
+        }
     }
 }
 

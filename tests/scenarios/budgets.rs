@@ -317,6 +317,12 @@ async fn limits_of_a_deployment_hold_for_all_ingresses_together(shape: Shape) {
             )
         })
         .collect();
+    let paced = format!(
+        "  - model_name: paced\n    litellm_params:\n      model: openai/paced\n      api_base: {}\n      \
+         api_key: sk-narrow\n      rpm: {SLOTS}\n",
+        provider.base_url()
+    );
+    let models = models + &paced;
     let world = World::with(shape, "").models(&models).start().await;
     for model in ["narrow-one", "narrow-two"] {
         provider.script(
@@ -359,6 +365,23 @@ async fn limits_of_a_deployment_hold_for_all_ingresses_together(shape: Shape) {
         assert!(Instant::now() < deadline, "the slots leak");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+
+    // Calls a minute: as many as the deployment may have, from all of them at once.
+    let minute = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 60;
+    let began = minute();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..4 * SLOTS {
+        let chat = world.chat("hi").with("model", "paced");
+        calls.spawn(async move { chat.send().await.status });
+    }
+    let statuses = calls.join_all().await;
+    let answered = statuses.iter().filter(|status| **status == 200).count();
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)));
+    let turned = minute() != began;
+    assert!(
+        answered == SLOTS || (turned && answered <= 2 * SLOTS),
+        "{statuses:?}"
+    );
 }
 
 /// A model without a known price is never free by silence.

@@ -52,6 +52,50 @@ async fn health_tells_what_calls_and_free_checks_found() {
     assert_eq!(nobody.status(), 401);
 }
 
+/// However many deployments a provider has under one key, its list is asked for once a round.
+#[tokio::test]
+async fn deployments_at_one_place_are_looked_at_once() {
+    let world = World::with(|config| {
+        config.models.truncate(2);
+        for at in 0..8 {
+            let mut again = config.models[0].clone();
+            again.deployment_id = format!("again-{at}");
+            config.models.push(again);
+        }
+        config.models[1].api_key = Some(Secret::new("sk-of-another"));
+        config.routing.health.enabled = true;
+        config.routing.health.interval = Duration::from_secs(3_600);
+    })
+    .await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let told = world.get("/health").await.json();
+        let all = told["healthy_endpoints"].as_array().unwrap();
+        if all
+            .iter()
+            .filter(|one| one["checked_s_ago"].is_number())
+            .count()
+            == 10
+        {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{told}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut keys: Vec<String> = world
+        .provider
+        .heads()
+        .iter()
+        .filter_map(|head| {
+            head.lines()
+                .find_map(|line| line.strip_prefix("authorization: "))
+        })
+        .map(str::to_owned)
+        .collect();
+    keys.sort();
+    assert_eq!(keys, ["Bearer sk-of-another", "Bearer sk-upstream-secret"]);
+}
+
 /// `enable_health_check_routing`: what a check found down is asked last.
 #[tokio::test]
 async fn what_a_check_finds_down_is_asked_last_where_the_file_says_so() {

@@ -102,6 +102,7 @@ pub async fn no_overshoot(mut random: StdRng) -> Row {
     close(&world, &seen, std::slice::from_ref(&key), &mut row).await;
     row.overshoot = row.overshoot.max(overshoot(&world, LIMIT));
     let used = world.spend_of(&key).await;
+    crate::say(&format!("{used} of {LIMIT} USD was used"));
     assert!(used <= LIMIT, "{used} of {LIMIT}");
     assert!(used.0 * 10 > LIMIT.0 * 9, "only {used} of {LIMIT} was used");
     row.runs = 1;

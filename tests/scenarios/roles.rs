@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tests::build::yaml;
 use tests::gateway::{Gateway, Launch, free_port};
 use tests::parts::Parts;
 use tests::provider::{Provider, Script};
-use tests::world::{MASTER, yaml};
+use tests::world::MASTER;
 use tests::{Chat, Shape, World, topics};
 
 /// Ingress, billing and engine apart; the billing process is killed and nothing is lost or doubled.

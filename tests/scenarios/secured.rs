@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use test_servers::Kafka;
 use test_servers::secure::Secured;
+use tests::build::yaml;
 use tests::gateway::{Gateway, Launch};
 use tests::tls::authority;
-use tests::world::yaml;
 use tests::{Shape, World};
 
 const PASSWORD: &str = "the-password-of-the-gateway";

@@ -2,6 +2,7 @@
 //! provider that keeps its own books. Row 6 of the ladder: speaks to Tollgate only as its users do, over
 //! HTTP, the command line and signals.
 
+pub mod build;
 pub mod client;
 pub mod gateway;
 pub mod parts;

@@ -73,9 +73,21 @@ async fn measured(plan: &Plan) -> Result<()> {
     let (median, worst) = (starts[starts.len() / 2], starts[starts.len() - 1]);
     table.row(["from its snapshot, median".to_owned(), number(median, 0)]);
     table.row(["from its snapshot, worst".to_owned(), number(worst, 0)]);
+    servers.kafka.kill();
+    let away = two.start(&config)?;
+    table.row([
+        "from its snapshot, no broker there".to_owned(),
+        number(away.took, 0),
+    ]);
+    drop(away.running);
+    servers.kafka.restart().await;
+    let gate = |what, took| Gate::new("start", what, took, MOST, "ms");
     table.print(
         &[],
-        &[Gate::new("start", "from its snapshot", worst, MOST, "ms")],
+        &[
+            gate("from its snapshot", worst),
+            gate("without a broker", away.took),
+        ],
     )?;
 
     let (first, second) = (one.start(&config)?, two.start(&config)?);

@@ -18,9 +18,7 @@ use crate::{Error, Settings};
 /// Words of librdkafka that are read before a question. There are a few a minute while a broker is away.
 const WORDS: usize = 64;
 /// How long the first answer is waited for before it is looked whether waiting is in vain; then twice as long.
-const FIRST: Duration = Duration::from_millis(500);
-/// After this time whoever can do without an answer is told why there is none.
-const SOON: Duration = Duration::from_secs(1);
+const FIRST: Duration = Duration::from_millis(250);
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -109,8 +107,9 @@ impl Ask {
             for _ in 0..WORDS {
                 self.client.poll(Duration::ZERO);
             }
-            let soon = !self.patient && began.elapsed() >= SOON && heard.reason().is_some();
-            if answer.is_ok() || heard.is_refusal() || soon || within >= left {
+            // Who can do without an answer is told why there is none.
+            let away = !self.patient && heard.reason().is_some();
+            if answer.is_ok() || heard.is_refusal() || away || within >= left {
                 return answer;
             }
             within *= 2;

@@ -45,8 +45,8 @@ const WINDOW: usize = 1 << 15;
 const WINDOW_BYTES: usize = 64 << 20;
 /// Records read at once.
 const READ: usize = 2_000;
-/// Two syncs a commit: not with every batch.
-const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// Two syncs a commit, each of which holds up the syncs of events on the same disk.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// Between attempts after an error.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

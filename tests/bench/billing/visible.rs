@@ -27,8 +27,6 @@ const RATE: usize = 5_000;
 const TURN: usize = 5;
 const BUDGET_LOOK: Duration = Duration::from_millis(2);
 const ROW_LOOK: Duration = Duration::from_millis(50);
-/// What comes before this may meet a group that is still dealing out partitions.
-const WARM: Duration = Duration::from_secs(3);
 const LATE: Duration = Duration::from_secs(60);
 
 /// When each event was appended: by partition, in the order of its numbers.
@@ -40,7 +38,9 @@ pub async fn table(
     bodies: &[Vec<u8>],
     catalog: &Catalog,
 ) -> Result<(Table, Vec<Gate>)> {
-    let lasts = Duration::from_secs(if plan.quick { 5 } else { 30 });
+    // At first the group deals out its partitions, and the broker compiles itself on the cores of all.
+    let (warm, lasts) = if plan.quick { (3, 5) } else { (10, 30) };
+    let (warm, lasts) = (Duration::from_secs(warm), Duration::from_secs(lasts));
     let topics = servers.topics().await?;
     let (journal, log) = servers.journal(&topics)?;
     let (budgets, other_budgets) = servers.budgets_twice().await?;
@@ -67,18 +67,17 @@ pub async fn table(
     let source = journal.source_id();
     let (synced, budget, row) = tokio::join!(
         async {
-            let synced = load(&journal, bodies, &appended, WARM + lasts).await;
+            let synced = load(&journal, bodies, &appended, warm, lasts).await;
             done.store(true, Ordering::Release);
             synced
         },
-        watch(&appended, &done, began, BUDGET_LOOK, async || {
+        watch(&appended, &done, began + warm, BUDGET_LOOK, async || {
             let standing = other_budgets.standing().await?;
             Ok(standing.marks)
         }),
-        watch(&appended, &done, began, ROW_LOOK, async || in_tables(
-            &store, source
-        )
-        .await),
+        watch(&appended, &done, began + warm, ROW_LOOK, async || {
+            in_tables(&store, source).await
+        }),
     );
     let synced = synced?;
     let lasted = began.elapsed().as_secs_f64();
@@ -135,6 +134,7 @@ async fn load(
     journal: &Journal,
     bodies: &[Vec<u8>],
     appended: &Appended,
+    warm: Duration,
     lasts: Duration,
 ) -> Result<Vec<Duration>> {
     let began = Instant::now();
@@ -143,7 +143,7 @@ async fn load(
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut count = 0;
-    while began.elapsed() < lasts {
+    while began.elapsed() < warm + lasts {
         turns.tick().await;
         let mut last = None;
         for _ in 0..TURN {
@@ -157,7 +157,7 @@ async fn load(
         }
         if let Some(position) = last {
             let (at, durable) = (Instant::now(), journal.durable(position));
-            let warm = began.elapsed() > WARM;
+            let warm = began.elapsed() > warm;
             syncs.spawn(async move {
                 durable.await?;
                 Ok::<_, journal::Error>(warm.then(|| at.elapsed()))
@@ -177,7 +177,7 @@ async fn load(
 async fn watch(
     appended: &Appended,
     done: &AtomicBool,
-    began: Instant,
+    from: Instant,
     pause: Duration,
     marks: impl AsyncFn() -> Result<Vec<Identity>>,
 ) -> Result<Vec<Duration>> {
@@ -191,10 +191,10 @@ async fn watch(
             let partition = usize::from(mark.partition.0);
             let times = appended.get(partition).context("an unknown partition")?;
             let upto = usize::try_from(mark.pseq.0)?;
-            let from = std::mem::replace(&mut seen[partition], upto);
+            let last = std::mem::replace(&mut seen[partition], upto);
             let times = times.lock();
-            let new = times.get(from..upto).context("an unknown event")?;
-            let warm = new.iter().filter(|at| **at >= began + WARM);
+            let new = times.get(last..upto).context("an unknown event")?;
+            let warm = new.iter().filter(|at| **at >= from);
             waits.extend(warm.map(|at| now - *at));
         }
         let whole = |(times, seen): (&Mutex<Vec<Instant>>, &usize)| times.lock().len() == *seen;
@@ -202,7 +202,7 @@ async fn watch(
             waits.sort_unstable();
             return Ok(waits);
         }
-        if began.elapsed() > LATE * 2 {
+        if from.elapsed() > LATE * 2 {
             bail!("not all events were seen");
         }
         tokio::time::sleep(pause).await;

@@ -108,7 +108,7 @@ impl Ask {
                 self.client.poll(Duration::ZERO);
             }
             // Who can do without an answer is told why there is none.
-            let away = !self.patient && heard.reason().is_some();
+            let away = !self.patient && heard.is_away();
             if answer.is_ok() || heard.is_refusal() || away || within >= left {
                 return answer;
             }

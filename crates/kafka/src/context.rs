@@ -30,6 +30,8 @@ pub struct Heard(Mutex<State>);
 struct State {
     secrets: Vec<String>,
     last: Option<Word>,
+    /// When all brokers that are known were out of reach.
+    away: Option<Instant>,
     said: Option<(String, Instant)>,
 }
 
@@ -61,6 +63,12 @@ impl Heard {
         self.word(|word| word.refused).unwrap_or(false)
     }
 
+    /// Whether no broker was to be had lately. One of several that is away is no reason to wait for none.
+    pub fn is_away(&self) -> bool {
+        let away = self.0.lock().away;
+        away.is_some_and(|at| at.elapsed() < STANDS)
+    }
+
     fn word<T>(&self, of: impl FnOnce(&Word) -> T) -> Option<T> {
         let state = self.0.lock();
         let word = state.last.as_ref()?;
@@ -77,7 +85,8 @@ impl Heard {
 
     /// A broker has answered.
     pub fn well(&self) {
-        self.0.lock().last = None;
+        let mut state = self.0.lock();
+        (state.last, state.away) = (None, None);
     }
 
     /// A line of librdkafka's log.
@@ -101,6 +110,10 @@ impl Heard {
     pub fn failed(&self, error: &KafkaError, reason: &str) {
         let mut state = self.0.lock();
         let text = words(&state.scrubbed(reason)).to_owned();
+        let now = Instant::now();
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            state.away = Some(now);
+        }
         let refused = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
@@ -113,7 +126,6 @@ impl Heard {
             tracing::debug!("kafka client: {error}: {text}");
             return;
         }
-        let now = Instant::now();
         state.last = Some(Word {
             text: text.clone(),
             at: now,

@@ -24,7 +24,7 @@ pub struct Settings {
     pub topic_prefix: String,
     /// Partitions of requests, usage, cost: as many as the journal has. Config and catalog have one.
     pub partitions: u16,
-    /// None: 3, or as many as there are brokers.
+    /// None: 3, or as many as there are brokers and as are named.
     pub replication_factor: Option<u16>,
     /// None: the ids of schemas are a fixed map ([`crate::framing`]).
     pub schema_registry_url: Option<String>,

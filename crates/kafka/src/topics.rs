@@ -23,6 +23,8 @@ pub struct Report {
     pub made: Vec<String>,
     /// Names of those that were there, and are as they should be.
     pub present: Vec<String>,
+    /// How many brokers have each record of the topics that were made.
+    pub replicas: usize,
 }
 
 /// Topics on the broker. Marks of streams in progress stay in the journal.
@@ -37,6 +39,8 @@ const TOPICS: [Topic; 7] = [
 ];
 
 const LOOK: Duration = Duration::from_millis(50);
+/// With so many one may be lost, and events go on being taken by two.
+pub const REPLICAS: usize = 3;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// A quarter of the journal's default segment, its longest record, and room for the frame.
 pub(crate) const MESSAGE_BYTES_MAX: &str = "5242880";
@@ -53,9 +57,13 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
     let ask = Ask::new(settings)?.patient();
     let admin = admin(settings)?;
     let metadata = ask.metadata(None).await?;
-    let replicas = settings
-        .replication_factor
-        .map_or_else(|| metadata.brokers().len().clamp(1, 3), usize::from);
+    // A broker that is named and not there now comes back: topics stay as they were made.
+    let named = settings.bootstrap_servers.split(',').count();
+    let replicas = settings.replication_factor.map_or_else(
+        || metadata.brokers().len().max(named).clamp(1, REPLICAS),
+        usize::from,
+    );
+    report.replicas = replicas;
     let there = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
     for topic in TOPICS {
         let name = settings.name(topic);
@@ -155,11 +163,11 @@ async fn make(
         Topic::Audit | Topic::Dlq => (400 * DAY_MS).to_string(),
         _ => (30 * DAY_MS).to_string(),
     };
-    let in_sync = if replicas >= 3 { "2" } else { "1" };
+    let in_sync = if replicas >= REPLICAS { "2" } else { "1" };
     let mut new = NewTopic::new(
         name,
         i32::from(settings.partitions_of(topic)),
-        TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(3)),
+        TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(i32::MAX)),
     )
     .set(RETENTION, &retention)
     .set("min.insync.replicas", in_sync)
@@ -181,7 +189,13 @@ async fn make(
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
         Some(Err((_, code))) => Err(Error::Broker {
             doing: format!("making the topic {name}"),
-            problem: code.to_string(),
+            problem: match code {
+                RDKafkaErrorCode::InvalidReplicationFactor => format!(
+                    "{replicas} brokers are to have each event, and fewer are there. Start them, or set \
+                     tollgate.kafka.replication_factor"
+                ),
+                code => code.to_string(),
+            },
         }),
         Some(Ok(_)) | None => Ok(true),
     }

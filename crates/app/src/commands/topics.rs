@@ -25,5 +25,13 @@ pub fn run(command: &TopicsCommand) -> Result<()> {
     for name in &report.present {
         writeln!(out, "present  {name}")?;
     }
+    if !report.made.is_empty() && report.replicas < kafka::topics::REPLICAS {
+        writeln!(
+            out,
+            "each event lies on {} of the brokers: one that is lost may take events along. Three brokers, or \
+             tollgate.kafka.replication_factor, would keep them",
+            report.replicas
+        )?;
+    }
     Ok(())
 }

@@ -290,6 +290,10 @@ impl Exchange {
 
     /// Ends the call without an answer. What it returns is what the client is told.
     pub async fn end(&mut self, error: Error, reading: Reading) -> Error {
+        if self.fallbacks > 0 {
+            let failed = &self.served.deployment.metrics.failed_fallbacks;
+            failed.fetch_add(1, Relaxed);
+        }
         if let Some(alerts) = &self.worker.gateway.alerts {
             let asked = &self.call.usage().model_requested;
             alerts.failed(asked, &self.served.deployment.id, &error);
@@ -373,6 +377,9 @@ impl Exchange {
     pub fn succeeded(&mut self, first: Option<Instant>, answered: Instant, tokens: (i64, i64)) {
         let deployment = &self.served.deployment;
         deployment.metrics.successes.fetch_add(1, Relaxed);
+        if self.fallbacks > 0 {
+            deployment.metrics.fallbacks.fetch_add(1, Relaxed);
+        }
         let whole = answered.saturating_duration_since(self.dispatched);
         let gateway = &self.worker.gateway;
         gateway.metrics.provider.observe(whole);

@@ -78,6 +78,9 @@ pub struct DeploymentMetrics {
     pub requests: AtomicU64,
     pub successes: AtomicU64,
     pub failures: AtomicU64,
+    /// Calls for another name that it answered, and such that ended with its failure.
+    pub fallbacks: AtomicU64,
+    pub failed_fallbacks: AtomicU64,
 }
 
 /// How calls ended, as `outcome` of events.

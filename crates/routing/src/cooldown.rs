@@ -21,6 +21,8 @@ pub(crate) struct Cooldown {
     /// Failures since the last answer.
     row: AtomicU32,
     until: AtomicU64,
+    /// How often it was left alone.
+    times: AtomicU64,
 }
 
 impl Cooldown {
@@ -62,7 +64,7 @@ impl Cooldown {
             return;
         }
         if let Some(wait) = failure.retry_after {
-            self.cool(now.plus(wait.min(RETRY_AFTER_MAX)));
+            self.cool(now.plus(wait.min(RETRY_AFTER_MAX)), now);
             return;
         }
         let allowed = rules.by_kind.get(&failure.kind).copied();
@@ -86,7 +88,7 @@ impl Cooldown {
             None => row >= OUTLIER || (fails >= OUTLIER && u64::from(fails) * 2 >= calls),
         };
         if too_many && !alone {
-            self.cool(now.plus(own.unwrap_or(rules.time)));
+            self.cool(now.plus(own.unwrap_or(rules.time)), now);
         }
     }
 
@@ -109,7 +111,15 @@ impl Cooldown {
     }
 
     /// Never shortens a cooldown.
-    fn cool(&self, until: Moment) {
-        self.until.fetch_max(until.0, Relaxed);
+    fn cool(&self, until: Moment, now: Moment) {
+        let before = self.until.fetch_max(until.0, Relaxed);
+        if before <= now.0 && until > now {
+            self.times.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often the deployment was left alone.
+    pub(crate) fn times(&self) -> u64 {
+        self.times.load(Relaxed)
     }
 }

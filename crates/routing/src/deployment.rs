@@ -119,6 +119,8 @@ pub struct Status {
     pub per_token_s: Option<f32>,
     pub successes: u64,
     pub failures: u64,
+    /// How often it was left alone.
+    pub cooldowns: u64,
     /// Of this minute.
     pub tokens: u64,
     pub calls: u64,
@@ -269,6 +271,7 @@ impl Deployment {
             per_token_s: self.per_token.get(now),
             successes: self.successes.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            cooldowns: self.cooldown.times(),
             tokens: self.tokens(now),
             calls: self.calls(now),
         }

@@ -516,4 +516,9 @@ fn a_provider_that_asks_for_time_gets_it() {
     deployment.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, NOW);
     let until = NOW.plus(Duration::from_secs(90));
     assert_eq!(deployment.cooled_until(NOW), Some(until));
+    // Once, however often it is asked again meanwhile.
+    deployment.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, NOW);
+    assert_eq!(deployment.status(NOW).cooldowns, 1);
+    deployment.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, until);
+    assert_eq!(deployment.status(NOW).cooldowns, 2);
 }

@@ -14,7 +14,7 @@ type Count = fn(&DeploymentMetrics) -> &AtomicU64;
 /// None: nobody knows yet.
 type Gauge = fn(&Status) -> Option<f64>;
 
-const COUNTERS: [(&str, &str, Count); 3] = [
+const COUNTERS: [(&str, &str, Count); 5] = [
     (
         "litellm_deployment_total_requests",
         "Calls sent to a deployment.",
@@ -29,6 +29,16 @@ const COUNTERS: [(&str, &str, Count); 3] = [
         "litellm_deployment_failure_responses",
         "Calls that a deployment failed.",
         |m| &m.failures,
+    ),
+    (
+        "litellm_deployment_successful_fallbacks",
+        "Calls that a deployment answered in the place of another name.",
+        |m| &m.fallbacks,
+    ),
+    (
+        "litellm_deployment_failed_fallbacks",
+        "Calls that ended with the failure of a deployment in the place of another name.",
+        |m| &m.failed_fallbacks,
     ),
 ];
 
@@ -80,6 +90,16 @@ pub(super) fn write(out: &mut String, gateway: &Gateway) {
         .deployments()
         .map(|(group, deployment)| (group, deployment, deployment.state.status(now)))
         .collect();
+    let name = "litellm_deployment_cooled_down";
+    head(
+        out,
+        name,
+        "counter",
+        "How often a deployment was left alone.",
+    );
+    for (group, deployment, status) in &statuses {
+        line(out, name, group, deployment, &status.cooldowns);
+    }
     for (name, help, of) in GAUGES {
         head(out, name, "gauge", help);
         for (group, deployment, status) in &statuses {

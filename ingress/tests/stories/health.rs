@@ -216,6 +216,23 @@ async fn metrics_tell_how_each_deployment_does() {
     assert_eq!(value(left, "spare-at-the-second"), Some(0.0));
     assert_eq!(value(state, "one-again"), Some(2.0));
     assert!(value(left, "one-again").unwrap() > 50.0);
+    for (name, id, count) in [
+        ("litellm_deployment_cooled_down", "one-again", 1.0),
+        ("litellm_deployment_cooled_down", "spare-at-the-second", 0.0),
+        (
+            "litellm_deployment_successful_fallbacks",
+            "spare-at-the-second",
+            1.0,
+        ),
+        (
+            "litellm_deployment_failed_fallbacks",
+            "spare-at-the-second",
+            0.0,
+        ),
+        ("litellm_deployment_failure_responses", "one-again", 1.0),
+    ] {
+        assert_eq!(value(name, id), Some(count), "{name} {id}");
+    }
     let first = "tollgate_deployment_time_to_first_token_seconds";
     assert!(value(first, "spare-at-the-second").unwrap() > 0.0);
     assert_eq!(value(first, "one-again"), None);

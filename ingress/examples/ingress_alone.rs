@@ -107,10 +107,7 @@ fn config(base: &str) -> Config {
             max_output_tokens: Some(1_000),
             ..ModelLimits::default()
         },
-        timeouts: ModelTimeouts {
-            total: Duration::from_secs(600),
-            total_stream: Duration::from_secs(600),
-        },
+        timeouts: ModelTimeouts::of(&config::Config::default().timeouts),
         hints: config::Hints::default(),
         params: config::Params::default(),
         shape: config::Shape::default(),

@@ -79,7 +79,8 @@ pub async fn admit(
     let mut scopes = Vec::with_capacity(4);
     // Windows turn by the clock of the budget state, so that no call is counted in two.
     let at = gateway.budgets.clock(now);
-    caller.scopes(&gateway.directory, at, &mut scopes);
+    let customer = attribution.end_user.as_ref();
+    caller.scopes(&gateway.directory, customer, at, &mut scopes);
     let hard = scopes.iter().any(|scope| scope.limit.is_some());
 
     let catalog = gateway.catalog.load();
@@ -118,7 +119,7 @@ pub async fn admit(
         // A window ended on the way, or the clocks differ.
         Err(Refusal::Stale { now: at }) => {
             scopes.clear();
-            caller.scopes(&gateway.directory, at, &mut scopes);
+            caller.scopes(&gateway.directory, customer, at, &mut scopes);
             let reserve = Reserve {
                 scopes: &scopes,
                 ..asked_at(at)

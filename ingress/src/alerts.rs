@@ -117,6 +117,10 @@ impl Alert {
                 event["user_id"] = json!(id);
                 "internal_user"
             }
+            ScopeKind::Customer => {
+                event["user_id"] = json!(id);
+                "customer"
+            }
             _ => "proxy",
         }
         .into();

@@ -1,12 +1,14 @@
 //! From the headers of a call to its caller. Looks at memory only; no secret leaves this file.
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use schemas::{KeyHash, Micros};
 use subtle::ConstantTimeEq;
 
-use crate::Gateway;
 use crate::directory::{Principal, Role};
 use crate::error::Error;
+use crate::{Gateway, access};
 
 /// Headers that may carry a key, in the order they are looked at: our own, OpenAI's, Anthropic's,
 /// Azure's, Google's, Azure API Management's.
@@ -54,7 +56,23 @@ pub fn authenticate<H: Sought + ?Sized>(
     headers: &H,
     now: Micros,
 ) -> Result<Principal, Error> {
+    authenticate_from(gateway, headers, now, None)
+}
+
+/// As [`authenticate`], of a call that comes from `peer`.
+///
+/// # Errors
+/// As there; 403 where the file leaves such an address out.
+pub fn authenticate_from<H: Sought + ?Sized>(
+    gateway: &Gateway,
+    headers: &H,
+    now: Micros,
+    peer: Option<IpAddr>,
+) -> Result<Principal, Error> {
     let models = gateway.models.load();
+    if let Some(peer) = peer {
+        access::address(&models.config.server.access, peer, headers)?;
+    }
     let own = models.config.server.key_header.as_deref();
     let presented = presented_key(own, headers).ok_or(Error::NoKey)?;
     drop(models);

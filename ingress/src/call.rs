@@ -3,6 +3,7 @@
 //!
 //! What happens between a request that goes out and its answer stands in [`crate::exchange`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -24,7 +25,7 @@ use crate::reply::Reply;
 use crate::request::ModelRequest;
 use crate::semantic_cache::Found;
 use crate::sent::{self, Sent};
-use crate::{Error, Gateway, Worker, body, demands, headers, params, shorten, stream};
+use crate::{Error, Gateway, Worker, access, body, demands, headers, params, shorten, stream};
 
 /// Answers one call whose body is whole.
 pub async fn complete(worker: &Arc<Worker>, mut sent: Sent, body: Bytes) -> Reply {
@@ -42,6 +43,7 @@ pub async fn receive<B>(
     request: Request<B>,
     endpoint: Endpoint,
     named: Option<Text>,
+    peer: IpAddr,
 ) -> Reply
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -52,7 +54,7 @@ where
         endpoint,
         named,
         form: kind.filter(|_| endpoint.is_form()).cloned(),
-        ..Sent::read(&worker.gateway, &head.headers)
+        ..Sent::read(&worker.gateway, &head.headers, peer)
     };
     let body = match &sent.caller {
         Ok(_) => {
@@ -102,6 +104,7 @@ async fn run(
         if !server.demands.is_empty() {
             demands::check(&server.demands, &request, sent.end_user.is_some())?;
         }
+        access::call(&server.access, &caller, endpoint)?;
         caller.may_use(&request.model)?;
     }
     for name in request.fallbacks.iter().flatten() {

@@ -62,15 +62,21 @@ impl Endpoint {
         }
     }
 
-    /// What a path asks for, with and without `/v1`, and the model that Azure's form of it names (still
-    /// percent-encoded): `/openai/deployments/{model}/chat/completions`.
+    /// What a path asks for, with and without `/v1`, as Azure has it (`/openai/v1/…`, `/openai/…`), and the model
+    /// that Azure's form of it names (still percent-encoded), or OpenAI's oldest:
+    /// `/openai/deployments/{model}/chat/completions`, `/engines/{model}/completions`.
     #[must_use]
     pub fn of(path: &str) -> Option<(Self, Option<&str>)> {
-        let by_path = |path| Self::ALL.into_iter().find(|one| one.path() == path);
-        if let Some(rest) = path.strip_prefix("/openai/deployments/") {
-            let (model, _) = rest.split_once('/')?;
-            return by_path(&rest[model.len()..]).map(|endpoint| (endpoint, Some(model)));
+        let named = ["/openai/deployments/", "/engines/", "/v1/engines/"];
+        if let Some(rest) = named.iter().find_map(|head| path.strip_prefix(head)) {
+            // A model's name may hold a slash that nobody encoded. The longer paths come first in the list.
+            return Self::ALL.into_iter().find_map(|endpoint| {
+                let model = rest.strip_suffix(endpoint.path())?;
+                (!model.is_empty() && !model.starts_with('/')).then_some((endpoint, Some(model)))
+            });
         }
+        let by_path = |path| Self::ALL.into_iter().find(|one| one.path() == path);
+        let path = path.strip_prefix("/openai").unwrap_or(path);
         let rest = path
             .strip_prefix("/v1")
             .or_else(|| path.strip_prefix("/v2").filter(|rest| *rest == "/rerank"))
@@ -84,7 +90,9 @@ impl Endpoint {
             let path = one.path();
             let again = (one == Self::Rerank).then(|| format!("/v2{path}"));
             let azure = format!("/openai/deployments/{{model}}{path}");
-            [format!("/v1{path}"), path.to_owned(), azure]
+            let engines = format!("/engines/{{model}}{path}");
+            let newer = format!("/openai/v1{path}");
+            [format!("/v1{path}"), path.to_owned(), azure, newer, engines]
                 .into_iter()
                 .chain(again)
         };
@@ -177,6 +185,18 @@ mod tests {
                 "/openai/deployments/my%20gpt/completions",
                 Some((Endpoint::Completions, Some("my%20gpt"))),
             ),
+            (
+                "/openai/deployments/openai/gpt-4o/chat/completions",
+                Some((Endpoint::Chat, Some("openai/gpt-4o"))),
+            ),
+            (
+                "/engines/m/embeddings",
+                Some((Endpoint::Embeddings, Some("m"))),
+            ),
+            ("/openai/v1/responses", Some((Endpoint::Responses, None))),
+            ("/openai/responses", Some((Endpoint::Responses, None))),
+            ("/openai/deployments//chat/completions", None),
+            ("/openai/openai/responses", None),
             ("/v2/chat/completions", None),
             ("/openai/deployments/x", None),
             ("/v1/chat/completions/", None),
@@ -185,7 +205,7 @@ mod tests {
             assert_eq!(Endpoint::of(path), wanted, "{path}");
         }
         let told: Vec<String> = Endpoint::paths().collect();
-        assert_eq!(told.len(), 3 * Endpoint::ALL.len() + 1);
+        assert_eq!(told.len(), 5 * Endpoint::ALL.len() + 1);
         assert!(told.iter().all(|path| Endpoint::of(path).is_some()));
     }
 }

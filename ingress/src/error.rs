@@ -41,6 +41,9 @@ pub enum Error {
     },
     #[error("only the master key may call {route}")]
     NotAdmin { route: String },
+    /// An address or a route that the file or the key leaves out.
+    #[error("{0}")]
+    Forbidden(String),
     #[error("this {what} is not yours")]
     NotYours { what: &'static str },
     #[error("{message}")]
@@ -170,7 +173,7 @@ impl Error {
                 format!("{who}_model_access_denied").into(),
                 Some("model"),
             ),
-            Self::NotAdmin { .. } | Self::NotYours { .. } => {
+            Self::NotAdmin { .. } | Self::NotYours { .. } | Self::Forbidden(_) => {
                 (S::FORBIDDEN, "auth_error".into(), None)
             }
             Self::BadRequest { param, .. } => (

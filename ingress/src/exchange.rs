@@ -30,7 +30,7 @@ use crate::semantic_cache::{Complete, Found, Hit, Lookup, Ticket};
 use crate::synced::Synced;
 use crate::upstream::{Answer, Fields, UpstreamError};
 use crate::usage::Reading;
-use crate::{Error, Worker, params, relay};
+use crate::{Error, Worker, params, relay, stream};
 
 /// An admitted call with its way.
 pub struct Ready {
@@ -188,7 +188,9 @@ impl Exchange {
         if !answer.status.is_success() {
             return Err(Box::pin(relay::refusal(self, &mut answer)).await);
         }
-        if !request.stream {
+        // Sound that comes as sound, whatever was asked for, is as good.
+        let whole = self.endpoint == Endpoint::Speech && !is_event_stream(&answer.fields);
+        if !request.stream || whole {
             return relay::plain(self, &mut answer).await.map(Attempted::Whole);
         }
         if !is_event_stream(&answer.fields) {
@@ -196,7 +198,7 @@ impl Exchange {
             let source = UpstreamError::Malformed(what);
             return Err(Failed::upstream(self, source, Reading::default()));
         }
-        let until = self.worker.upstream.first_byte_by(self.dispatched);
+        let until = served.deployment.first_byte_by(self.dispatched);
         // Where a first token is waited for only so long, a keep-alive is none.
         let begun = answer.peek(until, until.is_some()).await;
         match begun.map(openai::first_error) {
@@ -340,7 +342,13 @@ impl Exchange {
         headers::cached(&mut head, self, found, &hit.key);
         headers::cost(&mut head, &self.call, &settled);
         headers::content_type(&mut head, kind);
-        Ok(Reply::ok(head, chunks(hit.chunks)))
+        let mut frames = hit.chunks;
+        if streamed && self.plan.config().server.cost_in_stream_usage {
+            for frame in &mut frames {
+                *frame = stream::priced(frame, settled.amount);
+            }
+        }
+        Ok(Reply::ok(head, chunks(frames)))
     }
 
     /// Stores a complete answer, off the client's way.

@@ -90,7 +90,7 @@ impl Exchange {
             let mut answer = answer.await.map_err(|source| (source, false))?;
             // A plain answer has begun with its head: providers send it when they are done.
             if streamed && answer.status.is_success() {
-                let until = upstream.first_byte_by(sent);
+                let until = deployment.first_byte_by(sent);
                 answer
                     .peek(until, true)
                     .await

@@ -4,6 +4,7 @@
 //! it. Nothing here asks a database on the way of a request, and nothing is sent to a provider before
 //! its worst case is held and its ADMIT is written.
 
+mod access;
 mod admit;
 pub mod alerts;
 pub mod auth;
@@ -139,6 +140,7 @@ impl Gateway {
     /// # Errors
     /// A model of the configuration that cannot be called as it stands.
     pub fn new(parts: Parts) -> Result<Self, Error> {
+        parts.directory.set_budgets(&parts.config.budgets);
         Ok(Self {
             models: ArcSwap::from_pointee(Models::new(&parts.config)?),
             alerts: alerts::Alerts::of(&parts.config),
@@ -274,7 +276,7 @@ impl Worker {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self {
-            upstream: upstream::Upstream::new(&gateway.config().timeouts),
+            upstream: upstream::Upstream::default(),
             syncs: Arc::default(),
             gateway,
         }

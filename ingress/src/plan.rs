@@ -2,6 +2,7 @@
 //!
 //! Where the file says nothing that depends on requests, nothing is looked at in one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use metering::{Bounds, Price, PriceKey, worst_case_within};
 use routing::{
     Ask, Attempts, Class, Encoding, Failure, GiveUp, Group, Moment, NoChoice, Overrides, Step,
 };
-use schemas::{NanoUsd, Text};
+use schemas::{AttoUsd, Meter, NanoUsd, Text};
+use serde_json::value::RawValue;
 
 use crate::directory::Principal;
 use crate::models::{Models, Served};
@@ -24,9 +26,9 @@ const ANSWER_TOKENS: u64 = 256;
 pub const COUNTED_HERE: usize = 64 * 1024;
 /// What frames a message.
 pub const FRAMING: u64 = 4;
-/// The part of the messages that a session is known by, where the client names none: its beginning stays,
-/// turn after turn.
-const SESSION_BYTES: usize = 1_024;
+/// The most of the messages that a session is known by, where the client names none: they begin alike, turn
+/// after turn.
+const SESSION_BYTES: usize = 16 << 10;
 
 /// One call's way.
 pub struct Plan {
@@ -361,16 +363,27 @@ impl Facts {
         read(catalog.price(&key, gateway.now(), catalog.version())?)
     }
 
-    /// The real price of this call, as far as it can be known before.
+    /// The real price of this call, as far as it can be known before: its tokens at what text costs. Its worst
+    /// case would be a prompt that the provider writes to its cache, at twice the price with some.
     fn cost(&self, gateway: &Gateway, served: &Served) -> Option<NanoUsd> {
         let output = if self.output == 0 {
             ANSWER_TOKENS
         } else {
             self.output
         };
-        let bounds = Bounds::tokens(self.tokens, output, self.choices);
         self.of_price(gateway, served, |price| {
-            Some(worst_case_within(price, &bounds))
+            let of = |meter, tokens: u64| {
+                let unit = price.unit(meter, None, self.tokens).ok()?;
+                unit.0.checked_mul(i128::from(tokens))
+            };
+            let answers = output.saturating_mul(u64::from(self.choices));
+            let text = of(Meter::InputText, self.tokens)
+                .zip(of(Meter::OutputText, answers))
+                .and_then(|(input, output)| input.checked_add(output));
+            let likely = text.and_then(|atto| AttoUsd(atto).round_half_even());
+            // What is not priced by text.
+            let bounds = || Bounds::tokens(self.tokens, output, self.choices);
+            likely.or_else(|| Some(worst_case_within(price, &bounds())))
         })
     }
 }
@@ -483,16 +496,47 @@ fn session(request: &ModelRequest, named: Option<&str>, by_prompt: bool) -> u64 
     match named {
         Some(named) => eat(named.as_bytes()),
         None => {
-            if !by_prompt {
-                eat(request.end_user.as_deref().unwrap_or_default().as_bytes());
-            }
             let body = &request.body;
             let at = memmem::find(body, b"\"messages\"").unwrap_or(0);
-            let end = body.len().min(at + SESSION_BYTES);
-            eat(&body[at..end]);
+            let messages = &body[at..];
+            let prompt = by_prompt.then(|| opening(messages, &["system", "developer"]));
+            match prompt.flatten() {
+                Some(prompt) => eat(prompt),
+                None => {
+                    eat(request.end_user.as_deref().unwrap_or_default().as_bytes());
+                    let begins = opening(messages, &["user"]).unwrap_or(messages);
+                    eat(&begins[..begins.len().min(SESSION_BYTES)]);
+                }
+            }
         }
     }
     hash
+}
+
+/// A list of messages up to its first one of such a role; that of the system prompt is the first of all.
+fn opening<'m>(messages: &'m [u8], roles: &[&str]) -> Option<&'m [u8]> {
+    #[derive(serde::Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        role: Cow<'a, str>,
+    }
+    let list = messages.iter().position(|byte| *byte == b'[')? + 1;
+    let mut at = list;
+    loop {
+        let space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+        at += messages[at..].iter().take_while(|byte| space(byte)).count();
+        let mut items =
+            serde_json::Deserializer::from_slice(&messages[at..]).into_iter::<&RawValue>();
+        let message: Message<'_> = serde_json::from_str(items.next()?.ok()?.get()).ok()?;
+        at += items.byte_offset();
+        if roles.contains(&&*message.role) {
+            return Some(&messages[list..at]);
+        }
+        // Whoever asks for the prompt asks for what stands first.
+        if !roles.contains(&"user") {
+            return None;
+        }
+    }
 }
 
 /// Capabilities by LiteLLM's words (`supports_…`), seen from the members of the request.
@@ -515,4 +559,33 @@ fn needs(request: &ModelRequest) -> Vec<&'static str> {
         needs.push("audio_input");
     }
     needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_known_by_how_it_opens() {
+        let short = br#"{"messages": [{"role":"system","content":"be kind"}, {"role":"user","content":"hi"}]}"#;
+        let long =
+            br#"{"messages":[{"role":"system","content":"be kind"}, {"role":"user","content":"hi"},
+            {"role":"assistant","content":"hello"},{"role":"user","content":"and now?"}]}"#;
+        let user = |body| opening(body, &["user"]).map(String::from_utf8_lossy);
+        assert_eq!(user(short), user(long));
+        assert!(user(short).unwrap().ends_with("\"hi\"}"));
+        let system = |body| opening(body, &["system", "developer"]).map(String::from_utf8_lossy);
+        assert_eq!(
+            system(long).as_deref(),
+            Some(r#"{"role":"system","content":"be kind"}"#)
+        );
+        for none in [
+            &b"{}"[..],
+            b"[",
+            b"[{\"role\":\"user\"",
+            b"[{\"role\":\"user\",\"content\":\"x\"}]",
+        ] {
+            assert_eq!(system(none), None);
+        }
+    }
 }

@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::follow::Watch;
 use crate::{Error, clock};
 
+/// Where the prices of deployments are from, by the log.
+const SOURCE: &str = "config";
 /// A change of prices is in force by then, or its caller is told that it is not known to be.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -69,16 +71,18 @@ impl Book {
         )))
     }
 
-    /// Brings our own list and what deployments state into force, as one event, if they are not. Gives the
-    /// catalog's version that has them. Several processes may append the same at once: the same prices twice
+    /// Brings our own list and what deployments state into force, as one event, if they are not, and ends what they
+    /// stated and no longer do. Gives the catalog's version that has them. Several processes may append the same at once: the same prices twice
     /// are the same prices.
     ///
     /// # Errors
     /// As [`Book::append`].
-    pub async fn seed(&self, stated: &[PriceEntry], actor: &str) -> Result<u64, Error> {
+    pub async fn seed(&self, stated: &Stated, actor: &str) -> Result<u64, Error> {
         let known = self.catalog.load_full();
         let mut entries = known.builtin_changes(&metering::builtin());
-        entries.extend(known.changes(stated));
+        entries.extend(known.changes(&stated.entries));
+        let is_of = |id: &str| stated.deployments.iter().any(|known| known == id);
+        entries.extend(known.ended(is_of, SOURCE, &stated.entries, clock::now()));
         if entries.is_empty() {
             return Ok(known.version());
         }
@@ -96,11 +100,19 @@ impl Book {
     }
 }
 
+/// What deployments say of their prices.
+#[derive(Debug, Clone, Default)]
+pub struct Stated {
+    /// Ids of all of them: what one of these states no longer, ends.
+    deployments: Vec<String>,
+    entries: Vec<PriceEntry>,
+}
+
 /// The prices that deployments state, in their order.
 ///
 /// # Errors
 /// One that is no price, naming its model.
-pub fn stated(models: &[ModelEntry]) -> Result<Vec<PriceEntry>, String> {
+pub fn stated(models: &[ModelEntry]) -> Result<Stated, String> {
     let priced = models.iter().filter(|entry| !entry.prices.is_empty());
     let entries: Vec<_> = priced.map(price).collect::<Result<_, _>>()?;
     for entry in &entries {
@@ -111,7 +123,13 @@ pub fn stated(models: &[ModelEntry]) -> Result<Vec<PriceEntry>, String> {
             ));
         }
     }
-    Ok(entries)
+    Ok(Stated {
+        deployments: models
+            .iter()
+            .map(|entry| entry.deployment_id.clone())
+            .collect(),
+        entries,
+    })
 }
 
 /// The price that a deployment states for itself. In force since ever: a file says what is, not since when; a
@@ -134,7 +152,7 @@ fn price(entry: &ModelEntry) -> Result<PriceEntry, String> {
             .into(),
         effective_from: Micros(0),
         effective_to: None,
-        source: "config".into(),
+        source: SOURCE.into(),
         source_date: "".into(),
         max_input: entry.limits.max_input_tokens.map(u64::from),
         max_output: entry.limits.max_output_tokens.map(u64::from),

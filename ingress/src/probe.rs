@@ -74,7 +74,11 @@ pub async fn watch(worker: Arc<Worker>) {
                 continue;
             };
             let trust = &one.entry.shape.trust;
-            let client = match clients.get(trust, one.authorities.as_ref(), |builder| builder) {
+            let client = match clients.get(
+                trust,
+                one.authorities.as_ref(),
+                one.entry.timeouts.connect,
+            ) {
                 Ok(client) => client,
                 Err(error) => {
                     tracing::error!(deployment = %one.id, "a deployment cannot be looked at: {error}");

@@ -11,7 +11,7 @@ use config::{Added, Config, ConfigErrors, LeftOut, Loaded, Resolved, Secret, Sou
 use parking_lot::Mutex;
 use schemas::{Micros, Text};
 
-use crate::directory::{ModelRecord, Quota};
+use crate::directory::ModelRecord;
 use crate::models::{self, Models};
 use crate::{Beside, Error, Gateway, clock, management, metrics, prices, seal};
 
@@ -278,11 +278,7 @@ impl Gateway {
             made.map(|models| (models, config))
         });
         let (models, config) = made.await.map_err(Error::internal)??;
-        let budgets = &config.budgets;
-        self.directory.set_global(Quota::budget(
-            budgets.global_max_budget,
-            budgets.global_period.as_ref(),
-        ));
+        self.directory.set_budgets(&config.budgets);
         if let Some(cache) = &self.cache {
             cache.settings(&config.cache);
         }

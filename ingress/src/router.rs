@@ -1,6 +1,7 @@
 //! Every route, in one list, which `GET /routes` tells as it is.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use tower_service::Service as _;
 use crate::endpoint::Endpoint;
 use crate::reply::Content;
 use crate::{
-    Error, Gateway, Worker, cache_routes, call, headers, health, management, models, spend,
+    Error, Gateway, Worker, access, cache_routes, call, headers, health, management, models, spend,
 };
 
 /// Management bodies are small.
@@ -28,6 +29,7 @@ const MANAGEMENT_BODY_MAX: usize = 4 << 20;
 pub async fn answer(
     worker: Arc<Worker>,
     mut routes: Router,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     if let Some((endpoint, model)) = Endpoint::of(request.uri().path()) {
@@ -37,9 +39,20 @@ pub async fn answer(
             return Ok(refusal.map(Content::Routed));
         }
         let model = model.map(|model| percent_decode_str(model).decode_utf8_lossy().into());
-        return Ok(call::receive(&worker, request, endpoint, model)
+        return Ok(call::receive(&worker, request, endpoint, model, peer)
             .await
             .into());
+    }
+    let allowed = access::routed(
+        &worker.gateway,
+        peer,
+        request.uri().path(),
+        request.headers(),
+    );
+    if let Err(refusal) = allowed {
+        let mut refusal = refusal.into_response();
+        headers::version(refusal.headers_mut());
+        return Ok(refusal.map(Content::Routed));
     }
     let mut response = Box::pin(routes.call(request)).await?;
     headers::version(response.headers_mut());
@@ -99,6 +112,8 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
     let routes = Routes::default()
         .get("/v1/models", models::list)
         .get("/models", models::list)
+        .get("/openai/models", models::list)
+        .get("/openai/v1/models", models::list)
         .with(health::routes)
         .with(management::routes)
         .with(spend::routes)

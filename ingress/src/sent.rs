@@ -1,11 +1,12 @@
 //! What the headers of a call say, read before its body is.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use schemas::{Micros, RequestId, Text};
 
-use crate::auth::{Sought, authenticate};
+use crate::auth::{Sought, authenticate_from};
 use crate::directory::Principal;
 use crate::endpoint::Endpoint;
 use crate::models::{Group, Models};
@@ -47,12 +48,12 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Reads the headers of a chat call and finds its caller.
-    pub fn read<H: Sought + ?Sized>(gateway: &Gateway, headers: &H) -> Self {
+    /// Reads the headers of a chat call that came over a connection of `peer`, and finds its caller.
+    pub fn read<H: Sought + ?Sized>(gateway: &Gateway, headers: &H, peer: IpAddr) -> Self {
         let (now, started) = (gateway.now(), Instant::now());
         let text = |name| headers.first(name).map(Text::from);
         Self {
-            caller: authenticate(gateway, headers, now),
+            caller: authenticate_from(gateway, headers, now, Some(peer)),
             now,
             started,
             auth: started.elapsed(),

@@ -9,7 +9,7 @@ mod head;
 mod prefixed;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,8 +186,8 @@ async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, worker.clone(), router.clone(), for_connections.clone()));
+                Ok((stream, address)) => {
+                    connections.spawn(connection(stream, address.ip(), worker.clone(), router.clone(), for_connections.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors: those who wait stay in the backlog meanwhile.
@@ -217,6 +217,7 @@ async fn serve(
 
 async fn connection(
     stream: TcpStream,
+    peer: IpAddr,
     worker: Arc<Worker>,
     routes: Router,
     stopped: watch::Receiver<Stop>,
@@ -225,21 +226,22 @@ async fn connection(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    if let Some(rest) = wire::serve(stream, &worker, &stopped).await {
+    if let Some(rest) = wire::serve(stream, peer, &worker, &stopped).await {
         // Its room is not taken from connections that never need it.
-        Box::pin(general(rest, worker, routes, stopped)).await;
+        Box::pin(general(rest, peer, worker, routes, stopped)).await;
     }
 }
 
 /// Serves whatever comes, for the rest of a connection.
 async fn general(
     rest: Rest,
+    peer: IpAddr,
     worker: Arc<Worker>,
     routes: Router,
     mut stopped: watch::Receiver<Stop>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        router::answer(worker.clone(), routes.clone(), request)
+        router::answer(worker.clone(), routes.clone(), peer, request)
     });
     let stream = Prefixed::new(rest.read, rest.stream);
     let serving = http1::Builder::new()

@@ -5,6 +5,7 @@
 //! what was produced.
 
 mod assemble;
+mod priced;
 mod scan;
 
 use std::future::{Future, poll_fn};
@@ -26,6 +27,7 @@ use crate::{Error, alerts, providers::openai};
 use scan::{Out, Scanner};
 
 pub use assemble::assemble;
+pub use priced::priced;
 
 /// Enough for one write: a faster provider is read again after it.
 const WRITE_MAX: usize = 64 * 1024;
@@ -46,7 +48,8 @@ pub fn relay(mut exchange: Exchange, answer: Answer, show_usage: bool) -> Reply 
         exchange.endpoint,
         &exchange.call.usage().model_requested,
         show_usage,
-    );
+    )
+    .holding_usage(exchange.plan.config().server.cost_in_stream_usage);
     let timing = Timing {
         started: exchange.call.started(),
         dispatched: exchange.dispatched,
@@ -231,6 +234,9 @@ impl Relay {
             reading.meters.output_tokens(),
         );
         let raw = reading.raw.clone();
+        if let (Some(kept), Some(held)) = (&mut self.kept, &seen.held) {
+            kept.extend_from_slice(held);
+        }
         self.exchange
             .succeeded(Some(self.answered), Instant::now(), tokens);
         let complete = self.kept.take().filter(|_| keep).and_then(|kept| {
@@ -290,6 +296,11 @@ impl Relay {
                 ..complete
             });
         }
+        // The frame with the usage waited for this.
+        let last = match self.scanner.seen.held.take() {
+            Some(held) => [priced(&held, closed.amount), last].concat().into(),
+            None => last,
+        };
         let gateway = self.exchange.call.gateway().clone();
         let request = self.exchange.call.usage().request_id;
         let (keeper, scopes) = (gateway.clone(), self.exchange.call.watched_scopes());

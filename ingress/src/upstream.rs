@@ -71,6 +71,15 @@ impl Peer {
     }
 }
 
+impl Deployment {
+    /// When the first bytes of an answer must be there, for a request that goes out now.
+    #[must_use]
+    pub fn first_byte_by(&self, dispatched: std::time::Instant) -> Option<Instant> {
+        let limit = self.entry.timeouts.first_byte;
+        limit.map(|limit| (dispatched + limit).into())
+    }
+}
+
 impl Peer {
     /// Whether connections to one serve the other.
     #[must_use]
@@ -94,35 +103,14 @@ fn proxied(host: &str) -> bool {
 }
 
 /// The client of one serving thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Upstream {
     pool: Arc<Pool>,
     clients: Clients,
     timers: Timers,
-    connect: Duration,
-    first_byte: Option<Duration>,
-    idle: Duration,
 }
 
 impl Upstream {
-    #[must_use]
-    pub fn new(timeouts: &config::Timeouts) -> Self {
-        Self {
-            pool: Arc::new(Pool::default()),
-            clients: Clients::default(),
-            timers: Timers::default(),
-            connect: timeouts.connect,
-            first_byte: timeouts.first_byte,
-            idle: timeouts.idle,
-        }
-    }
-
-    /// When the first bytes of an answer must be there, for a request that goes out now.
-    #[must_use]
-    pub fn first_byte_by(&self, dispatched: std::time::Instant) -> Option<Instant> {
-        self.first_byte.map(|limit| (dispatched + limit).into())
-    }
-
     /// Sends a request, at `now`, and waits for the head of its answer.
     ///
     /// # Errors
@@ -135,19 +123,22 @@ impl Upstream {
         now: Instant,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let (until, stage) = match self.first_byte {
+        let timeouts = &deployment.entry.timeouts;
+        let (until, stage) = match timeouts.first_byte {
             Some(limit) if now + limit < deadline => (now + limit, Stage::FirstByte),
             _ => (deadline, Stage::Total),
         };
         let answer = pin!(async {
             match &deployment.peer {
-                Some(peer) if !peer.indirect => self.direct(peer, target, body, now).await,
+                Some(peer) if !peer.indirect => {
+                    self.direct(peer, timeouts.connect, target, body, now).await
+                }
                 // Rare enough, or encrypted: a box more is not seen, and its room is saved elsewhere.
                 _ => Box::pin(self.through_reqwest(target, deployment, body)).await,
             }
         });
         match self.timers.within(until, answer).await {
-            Ok(answer) => answer.map(|answer| answer.bounded(deadline, self.idle)),
+            Ok(answer) => answer.map(|answer| answer.bounded(deadline, timeouts.idle)),
             Err(timers::Elapsed) => Err(UpstreamError::Timeout {
                 stage,
                 after: now.elapsed(),
@@ -158,13 +149,14 @@ impl Upstream {
     async fn direct(
         &self,
         peer: &Arc<Peer>,
+        connect: Duration,
         target: &Target,
         body: Bytes,
         now: Instant,
     ) -> Result<Answer, UpstreamError> {
         let (head, conn, connected) = self
             .pool
-            .send(peer, &target.head, &body, self.connect, now)
+            .send(peer, &target.head, &body, connect, now)
             .await?;
         let mut answer = Answer::pooled(head, conn, self.pool.clone(), peer.clone());
         answer.connected = connected;
@@ -177,20 +169,15 @@ impl Upstream {
         deployment: &Deployment,
         body: Bytes,
     ) -> Result<Answer, UpstreamError> {
+        let connect = deployment.entry.timeouts.connect;
         let client = self
             .clients
             .get(
                 &deployment.entry.shape.trust,
                 deployment.authorities.as_ref(),
-                |builder| {
-                    builder
-                        .connect_timeout(self.connect)
-                        .tcp_nodelay(true)
-                        .http1_only()
-                        .pool_idle_timeout(pool::IDLE_MAX)
-                },
+                connect,
             )
-            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
+            .map_err(|e| UpstreamError::of_reqwest(e, connect))?;
         let mut headers = deployment.headers.clone();
         if let Some(form) = &target.form {
             headers.insert(http::header::CONTENT_TYPE, form.clone());
@@ -201,7 +188,7 @@ impl Upstream {
             .body(body)
             .send()
             .await
-            .map_err(|e| UpstreamError::of_reqwest(e, self.connect))?;
+            .map_err(|e| UpstreamError::of_reqwest(e, connect))?;
         let (head, body) = http::Response::from(response).into_parts();
         Ok(Answer::reqwest(&head, body))
     }

@@ -14,6 +14,7 @@ use crate::sdk::python;
 tests::in_both_shapes!(
     a_file_comes_into_force_while_a_stream_is_open_and_a_bad_one_does_not,
     a_model_comes_over_the_api_stays_after_a_kill_and_goes,
+    a_price_that_leaves_the_file_ends_and_what_was_billed_stays,
 );
 
 fn lists(answer: &Answered, model: &str) -> bool {
@@ -208,4 +209,46 @@ async fn a_model_comes_over_the_api_stays_after_a_kill_and_goes(shape: Shape) {
     assert_eq!(told.status, 400, "{}", told.text);
     world.rows(2 + world.ingresses.len()).await;
     assert_eq!(world.ledger(), world.invoice());
+}
+
+async fn a_price_that_leaves_the_file_ends_and_what_was_billed_stays(shape: Shape) {
+    let world = World::start(shape).await;
+    let file = world.path("tollgate.yaml");
+    let priced = std::fs::read_to_string(&file).unwrap();
+    let unpriced: String = priced
+        .lines()
+        .filter(|line| !line.contains("cost_per_token"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let has_price = |answer: &Answered| {
+        let rows = answer.json()["data"].clone();
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let one = rows.iter().find(|row| row["model_name"] == "scripted");
+        one.is_some_and(|row| row["model_info"]["input_cost_per_token"].is_number())
+    };
+    let mut costs = Vec::new();
+    for (text, expected) in [
+        (None, true),
+        (Some(&unpriced), false),
+        (Some(&priced), true),
+    ] {
+        if let Some(text) = text {
+            replace(&file, text);
+        }
+        world
+            .everywhere("/model/info", |answer| has_price(answer) == expected)
+            .await;
+        let told = world.chat("hi").send().await;
+        assert_eq!(told.status, 200, "{}", told.text);
+        let cost: schemas::NanoUsd = told.header("x-litellm-response-cost").parse().unwrap();
+        costs.push(cost);
+    }
+    assert!(costs[0] > schemas::NanoUsd::ZERO);
+    assert_eq!(costs, [costs[0], schemas::NanoUsd::ZERO, costs[0]]);
+    world.rows(3).await;
+    assert_eq!(world.ledger(), costs[0].saturating_add(costs[2]));
+    assert_eq!(
+        world.sql("select countIf(unpriced_reason != '') from usage_rows final"),
+        "1"
+    );
 }

@@ -155,6 +155,12 @@ impl Provider {
         self.shared.bodies.lock().clone()
     }
 
+    /// What was received so far is shown no more; the books keep it.
+    pub fn forget(&self) {
+        self.shared.bodies.lock().clear();
+        self.shared.headers.lock().clear();
+    }
+
     /// The headers received, oldest first.
     pub fn headers(&self) -> Vec<HeaderMap> {
         self.shared.headers.lock().clone()

@@ -262,7 +262,5 @@ fn written(journal: &Journal) -> Vec<Identity> {
 fn directory(budgets: &config::Budgets) -> Result<Directory> {
     // Checked when the file was read.
     let zone = budgets.timezone.parse()?;
-    let mut global = Quota::budget(budgets.global_max_budget, budgets.global_period.as_ref());
-    global.max_parallel_requests = budgets.global_parallel.map(u64::from);
-    Ok(Directory::new(zone, global))
+    Ok(Directory::new(zone, Quota::global(budgets)))
 }

@@ -103,6 +103,13 @@ pub fn read(path: &Path) -> Result<Loaded> {
     Ok(source_of(path, text_of(path)?).resolve(&[])?.loaded)
 }
 
+/// The same file where variables may be missing, if nothing else is wrong with it.
+pub fn read_without_secrets(path: &Path) -> Option<Loaded> {
+    let (name, text) = (path.display().to_string(), text_of(path).ok()?);
+    let lenient = config::Strictness::AllowMissingVariables;
+    config::parse_with(&text, &name, &outside(path), lenient).ok()
+}
+
 fn text_of(path: &Path) -> Result<String> {
     fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))
@@ -110,12 +117,16 @@ fn text_of(path: &Path) -> Result<String> {
 
 /// The text of a file. `file/PATH` in it is meant from where it lies.
 pub fn source_of(path: &Path, text: String) -> Source {
+    Source::file(path.display().to_string(), text, outside(path))
+}
+
+/// Variables, and texts of files from where a configuration lies.
+fn outside(path: &Path) -> impl Fn(&str) -> Option<String> + use<> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let outside = move |name: &str| match name.strip_prefix("file/") {
+    move |name| match name.strip_prefix("file/") {
         Some(file) => fs::read_to_string(folder.join(file)).ok(),
         None => env::var(name).ok(),
-    };
-    Source::file(path.display().to_string(), text, outside)
+    }
 }
 
 /// `--data-dir`, else the file's, else `.tollgate` beside the file or in the current folder.

@@ -12,6 +12,8 @@ pub enum ScopeKind {
     Organization,
     Team,
     User,
+    /// Whom a call is made for (`user`), if it says so.
+    Customer,
     Key,
     Tag,
     Model,
@@ -26,6 +28,7 @@ impl ScopeKind {
             Self::Organization => "organization",
             Self::Team => "team",
             Self::User => "user",
+            Self::Customer => "customer",
             Self::Key => "key",
             Self::Tag => "tag",
             Self::Model => "model",
@@ -45,7 +48,7 @@ pub struct Scope {
     pub kind: ScopeKind,
     /// Shown in messages.
     pub id: Text,
-    /// Name of the counter: `key:<hash>`, `team:<id>`, `user:<id>`, `org:<id>`, `global`.
+    /// Name of the counter: `key:<hash>`, `team:<id>`, `user:<id>`, `end_user:<id>`, `org:<id>`, `global`.
     pub budget: Text,
     /// Hard limit of the window; without one spend is counted all the same.
     pub limit: Option<NanoUsd>,

@@ -53,6 +53,11 @@ pub const ALIASES: &[Alias] = &[
         meaning: "the period of the budget over all keys",
     },
     Alias {
+        canonical: "litellm_settings.max_internal_user_budget",
+        names: &["litellm_settings.default_max_internal_user_budget"],
+        meaning: "USD over the keys of each user without a budget of its own",
+    },
+    Alias {
         canonical: "general_settings.budget_alert_threshold",
         names: &[],
         meaning: "share of a budget at which an alert is raised",
@@ -99,7 +104,7 @@ pub const ALIASES: &[Alias] = &[
     Alias {
         canonical: "litellm_settings.log_completion_tokens",
         names: &[],
-        meaning: "tokens of every call are recorded; always so",
+        meaning: "a log line for each call, with its tokens and cost; the event log has them always",
     },
     Alias {
         canonical: "general_settings.enable_prometheus_metrics",

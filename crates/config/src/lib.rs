@@ -1,6 +1,7 @@
 //! The one YAML file, in LiteLLM's shape plus a `tollgate:` section: text in, typed [`Config`] and
 //! warnings out. Opens no file and reads no environment variable: both come in through an argument.
 
+mod access;
 mod aliases;
 mod changes;
 mod check;
@@ -27,6 +28,7 @@ mod without_file;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+pub use access::{Access, Network};
 pub use aliases::{ALIASES, Alias};
 pub use changes::at_next_start;
 pub use check::Strictness;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::providers::Quirk;
-use crate::{DecimalText, Hints, Params, Secret};
+use crate::{DecimalText, Hints, Params, Secret, Timeouts};
 
 /// One deployment: one entry of `model_list`, or one provider found in the environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,12 +113,32 @@ pub struct ModelLimits {
 /// Deadlines of one upstream call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelTimeouts {
+    /// Until a connection stands: `tollgate.timeouts.connect_s`.
+    pub connect: Duration,
+    /// From dispatch to the first byte: `tollgate.timeouts.first_byte_s`. None: bounded by `total` alone.
+    pub first_byte: Option<Duration>,
+    /// Between two reads: `tollgate.timeouts.idle_s`.
+    pub idle: Duration,
     /// From dispatch to the last byte: `litellm_params.timeout`, else `router_settings.timeout`, else
     /// `litellm_settings.request_timeout`, else `tollgate.timeouts.total_s`.
     pub total: Duration,
     /// The same for a streamed call: `litellm_params.stream_timeout`, else
     /// `router_settings.stream_timeout`, else `total`.
     pub total_stream: Duration,
+}
+
+impl ModelTimeouts {
+    /// Those of an entry that says nothing itself.
+    #[must_use]
+    pub const fn of(defaults: &Timeouts) -> Self {
+        Self {
+            connect: defaults.connect,
+            first_byte: defaults.first_byte,
+            idle: defaults.idle,
+            total: defaults.total,
+            total_stream: defaults.total,
+        }
+    }
 }
 
 impl ModelEntry {
@@ -139,19 +159,45 @@ impl ModelEntry {
         self.model_name.contains('*')
     }
 
+    /// Azure's newer form, which has no versions: `api_version` v1, latest or preview, or an address that says so.
+    fn is_azure_v1(&self) -> bool {
+        matches!(
+            self.api_version.as_deref(),
+            Some("v1" | "latest" | "preview")
+        ) || self.api_base.ends_with("/openai/v1")
+    }
+
+    /// Whether the address of an endpoint names the model, so that the body need not.
+    #[must_use]
+    pub fn names_model_in_path(&self, path: &str) -> bool {
+        self.dialect == Dialect::Azure && path != "/responses" && !self.is_azure_v1()
+    }
+
     /// URL of an endpoint, given its path below `/v1`, e.g. `/chat/completions`.
     #[must_use]
     pub fn url(&self, path: &str, upstream_model: &str) -> String {
         match self.dialect {
+            // <https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle>
+            Dialect::Azure if self.is_azure_v1() => {
+                let root = self.api_base.trim_end_matches("/openai/v1");
+                let preview = if self.api_version.as_deref() == Some("preview") {
+                    "?api-version=preview"
+                } else {
+                    ""
+                };
+                format!("{root}/openai/v1{path}{preview}")
+            }
             Dialect::Azure => {
                 let version = self
                     .api_version
                     .as_deref()
                     .unwrap_or(crate::providers::AZURE_API_VERSION);
-                format!(
-                    "{}/openai/deployments/{upstream_model}{path}?api-version={version}",
-                    self.api_base
-                )
+                let below = if self.names_model_in_path(path) {
+                    format!("deployments/{upstream_model}{path}")
+                } else {
+                    path.trim_start_matches('/').to_owned()
+                };
+                format!("{}/openai/{below}?api-version={version}", self.api_base)
             }
             _ => match &self.shape.chat_path {
                 Some(own) if path == "/chat/completions" => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use schemas::NanoUsd;
 
-use crate::{DecimalText, ModelEntry, Routing, Secret};
+use crate::{Access, DecimalText, ModelEntry, Routing, Secret};
 
 /// The whole configuration, resolved. Made by [`crate::parse`] or [`crate::without_file`].
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +51,9 @@ pub struct Server {
     pub master_key: Option<Secret>,
     /// Send usage on every stream, asked for or not. Default false.
     pub always_include_stream_usage: bool,
+    /// `litellm_settings.include_cost_in_streaming_usage`: the usage of a stream says what the call cost. Default
+    /// false.
+    pub cost_in_stream_usage: bool,
     /// `general_settings.store_model_in_db`: whether models can be changed over the API. Default true.
     pub models_change: bool,
     /// `tollgate.secret_key`, else `TOLLGATE_SECRET_KEY`, else `LITELLM_SALT_KEY`: seals the secrets of models
@@ -64,6 +67,7 @@ pub struct Server {
     pub demands: Demands,
     /// `general_settings.block_robots`.
     pub blocks_robots: bool,
+    pub access: Access,
     pub default_models: DefaultModels,
 }
 
@@ -171,6 +175,13 @@ pub struct Budgets {
     pub global_parallel: Option<u32>,
     /// `litellm_settings.budget_duration`, also `general_settings.budget_reset_period`. None: for life.
     pub global_period: Option<Period>,
+    /// `litellm_settings.max_end_user_budget`: USD for the life of each customer (`user` of a call).
+    pub end_user_budget: Option<NanoUsd>,
+    /// `litellm_settings.max_internal_user_budget`: USD over the keys of each user (`user_id` of a key) without a
+    /// budget of its own.
+    pub user_budget: Option<NanoUsd>,
+    /// `litellm_settings.internal_user_budget_duration`. None: for life.
+    pub user_period: Option<Period>,
     /// Share of a budget at which an alert is raised. Default 0.8.
     pub alert_threshold: DecimalText,
     /// How long a hold lives that nothing settles. Longer than any call plus its billing. Default 900 s.
@@ -451,6 +462,7 @@ impl Default for Config {
                 port: 4000,
                 master_key: None,
                 always_include_stream_usage: false,
+                cost_in_stream_usage: false,
                 metrics: Metrics {
                     path: Some("/metrics".to_owned()),
                     needs_key: false,
@@ -459,6 +471,7 @@ impl Default for Config {
                 user_header: None,
                 demands: Demands::default(),
                 blocks_robots: false,
+                access: Access::default(),
                 default_models: DefaultModels::default(),
                 models_change: true,
                 secret_key: None,
@@ -467,6 +480,9 @@ impl Default for Config {
                 global_max_budget: None,
                 global_period: None,
                 global_parallel: None,
+                end_user_budget: None,
+                user_budget: None,
+                user_period: None,
                 alert_threshold: number("0.8"),
                 hold: Duration::from_secs(900),
                 unpriced_ceiling: NanoUsd::from_usd(1),

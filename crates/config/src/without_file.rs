@@ -3,7 +3,7 @@
 use crate::expand::Env;
 use crate::providers::{self, PROVIDERS};
 use crate::resolve::{SECRET_KEY_MIN, master_from, plain_entry, secret_key_from};
-use crate::{Config, ConfigError, ConfigErrors, Dialect, Loaded, ModelEntry, Secret};
+use crate::{Config, ConfigError, ConfigErrors, Dialect, Loaded, ModelEntry, Secret, Timeouts};
 
 /// The configuration of a start without a file. `model` is `--model`: only that one is served.
 ///
@@ -15,12 +15,13 @@ pub fn without_file(env: Env<'_>, model: Option<&str>) -> Result<Loaded, ConfigE
     config.server.secret_key = secret_key_from(env)
         .map(|(_, key)| key)
         .filter(|key| key.expose().len() >= SECRET_KEY_MIN);
-    let total = config.timeouts.total;
+    let timeouts = &config.timeouts;
     config.models = match model {
-        Some(model) => vec![one(model, env, total)?],
+        Some(model) => vec![one(model, env, timeouts)?],
         None => {
-            let demo = providers::find("tollgate")
-                .map(|demo| plain_entry("tollgate/demo", demo, "demo", String::new(), None, total));
+            let demo = providers::find("tollgate").map(|demo| {
+                plain_entry("tollgate/demo", demo, "demo", String::new(), None, timeouts)
+            });
             demo.into_iter().chain(providers_from_env(env)).collect()
         }
     };
@@ -30,7 +31,7 @@ pub fn without_file(env: Env<'_>, model: Option<&str>) -> Result<Loaded, ConfigE
     })
 }
 
-fn one(model: &str, env: Env<'_>, total: std::time::Duration) -> Result<ModelEntry, ConfigErrors> {
+fn one(model: &str, env: Env<'_>, timeouts: &Timeouts) -> Result<ModelEntry, ConfigErrors> {
     let fail = |message: String| {
         ConfigErrors(vec![ConfigError {
             file: String::new(),
@@ -57,14 +58,14 @@ fn one(model: &str, env: Env<'_>, total: std::time::Duration) -> Result<ModelEnt
             provider.key_env.join(" or ")
         )));
     }
-    Ok(plain_entry(model, provider, &upstream, base, key, total))
+    Ok(plain_entry(model, provider, &upstream, base, key, timeouts))
 }
 
 /// One wildcard entry (`openai/*`) for every provider whose key variable is set and whose address is known.
 /// A provider that needs no key counts when the variable of its address is set.
 #[must_use]
 pub fn providers_from_env(env: Env<'_>) -> Vec<ModelEntry> {
-    let total = Config::default().timeouts.total;
+    let timeouts = Config::default().timeouts;
     let speaks = PROVIDERS
         .iter()
         .filter(|provider| matches!(provider.dialect, Dialect::OpenAi | Dialect::Azure));
@@ -89,7 +90,7 @@ pub fn providers_from_env(env: Env<'_>) -> Vec<ModelEntry> {
                 "*",
                 base,
                 key,
-                total,
+                &timeouts,
             ))
         })
         .collect()

@@ -167,9 +167,9 @@ fn a_file_is_explained_name_by_name() {
     let told = config::check(&load(text));
     for line in [
         "  gpt-4o\n    - openai/gpt-4o at https://api.openai.com/v1, key: the variable OPENAI_API_KEY  [",
-        "        at most 600 s, 10000 requests a minute, 2000000 tokens a minute\n",
+        "        a call takes at most 600 s, 10000 requests a minute, 2000000 tokens a minute\n",
         "    - stands in: openai/gpt-4o-mini at https://api.openai.com/v1, key: the variable OPENAI_API_KEY  [",
-        "    when a call fails: 3 retries, the same deployment again after 5 s at the earliest\n    then: claude-sonnet-4-6\n",
+        "    when a call fails: 3 retries, the same deployment again after 5 s at the earliest\n    then the next name: claude-sonnet-4-6\n",
         "    2 deployments share its calls: the one with the fewest calls in flight\n",
         "at http://vllm-2:8000/v1, key: line 26 of this file",
         "  a deployment that fails more than 2 times in a minute rests for 60 s\n",

@@ -319,6 +319,14 @@ fn addresses_get_the_path_of_their_dialect() {
             "model: azure/dep, api_base: 'https://r.openai.azure.com/', api_key: k, api_version: 2025-01-01-preview",
             "https://r.openai.azure.com/openai/deployments/dep/chat/completions?api-version=2025-01-01-preview",
         ),
+        (
+            "model: azure/dep, api_base: 'https://r.openai.azure.com', api_key: k, api_version: v1",
+            "https://r.openai.azure.com/openai/v1/chat/completions",
+        ),
+        (
+            "model: azure/dep, api_base: 'https://r.openai.azure.com/openai/v1/', api_key: k, api_version: preview",
+            "https://r.openai.azure.com/openai/v1/chat/completions?api-version=preview",
+        ),
     ] {
         assert_eq!(url(params), expected, "{params}");
     }
@@ -594,7 +602,7 @@ fn the_whole_of_our_section_takes_effect_and_is_explained() {
         "budget state: Redis at redis://r:6379, keys {tollgate}*",
         "usage tables: http://ch:8123, database default",
         "kept by this process, answers in Redis at redis://h:6379/0",
-        "readiness says no for 0 s, calls have 20 s to end",
+        "when it is stopped\n  calls in progress have 20 s to end",
         "everything in this file takes effect",
     ] {
         assert!(told.contains(line), "{line} is not in\n{told}");
@@ -795,4 +803,65 @@ fn addresses_of_the_environment() {
             .collect::<Vec<_>>(),
         ["openai/*"]
     );
+}
+
+#[test]
+fn who_may_reach_which_route_is_read_and_checked() {
+    let loaded = load(
+        "general_settings:\n  allowed_ips: [10.0.0.0/8, '::1']\n  use_x_forwarded_for: true\n  \
+         allowed_routes: [/chat/completions, /key/*]\n  admin_only_routes: [/key/info]\n",
+    );
+    let access = &loaded.config.server.access;
+    assert!(access.addresses[0].holds("10.3.4.5".parse().unwrap()) && access.forwarded);
+    assert_eq!((access.routes.len(), access.admin_routes.len()), (2, 1));
+    let told = config::check(&loaded);
+    for said in [
+        "answers only 10.0.0.0/8, ::1, by the last address of x-forwarded-for",
+        "only the routes /chat/completions, /key/*",
+        "for the master key only: /key/info",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+    check(
+        "general_settings:\n  allowed_ips: [localhost]\n  allowed_routes: []\n  admin_only_routes: [key]\n",
+        &[
+            "f.yaml:2: general_settings.allowed_ips[0]: expected an IP address, such as 10.1.2.3, or a network, such as 10.0.0.0/8",
+            "f.yaml:3: general_settings.allowed_routes: an empty list would answer nobody; leave it out to answer everybody",
+            "f.yaml:4: general_settings.admin_only_routes[0]: expected a route, such as /chat/completions or /key/*",
+        ],
+    );
+}
+
+#[test]
+fn users_and_customers_have_default_budgets() {
+    let loaded = load(
+        "litellm_settings: {max_end_user_budget: 0.5, default_max_internal_user_budget: 10, internal_user_budget_duration: 1mo}\n",
+    );
+    let budgets = &loaded.config.budgets;
+    assert_eq!(budgets.end_user_budget, "0.5".parse().ok());
+    assert_eq!(budgets.user_budget, "10".parse().ok());
+    assert_eq!(budgets.user_period, Some(config::Period::Monthly));
+    let told = config::check(&loaded);
+    assert!(
+        told.contains("0.5 USD for the life of each customer"),
+        "{told}"
+    );
+    assert!(told.contains("over the keys of each user"), "{told}");
+    let alone = load("litellm_settings: {internal_user_budget_duration: 1d}\n");
+    assert_eq!(
+        alone.warnings[0].reason,
+        "has no effect without max_internal_user_budget"
+    );
+}
+
+#[test]
+fn time_outs_of_the_file_come_to_each_deployment() {
+    let loaded = load(
+        "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt-4o, timeout: 9}}\n\
+         tollgate: {timeouts: {connect_s: 1, first_byte_s: 2, idle_s: 3}}\n",
+    );
+    let timeouts = loaded.config.models[0].timeouts;
+    assert_eq!(timeouts.connect.as_secs(), 1);
+    assert_eq!(timeouts.first_byte.map(|span| span.as_secs()), Some(2));
+    assert_eq!((timeouts.idle.as_secs(), timeouts.total.as_secs()), (3, 9));
 }

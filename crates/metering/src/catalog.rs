@@ -54,9 +54,11 @@ impl Scope {
 }
 
 /// An entry with the version that brought it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     since_version: u64,
+    /// The version whose entry for the same scope and start stands in its place, whatever the span of that one.
+    until_version: Option<u64>,
     scope: Scope,
     entry: PriceEntry,
     price: Price,
@@ -83,21 +85,30 @@ struct Own {
 
 impl History {
     fn push(&mut self, held: Arc<Held>) {
-        let Scope::Deployment(deployment) = &held.scope else {
-            self.shared.push(held);
-            return;
+        let list = match &held.scope {
+            Scope::Deployment(deployment) => match self.place(deployment) {
+                Ok(at) => &mut self.own[at].entries,
+                Err(at) => {
+                    let own = Own {
+                        hash: hash(deployment),
+                        deployment: deployment.clone(),
+                        entries: Vec::new(),
+                    };
+                    self.own.insert(at, own);
+                    &mut self.own[at].entries
+                }
+            },
+            Scope::Global | Scope::Org(_) => &mut self.shared,
         };
-        match self.place(deployment) {
-            Ok(at) => self.own[at].entries.push(held),
-            Err(at) => {
-                let own = Own {
-                    hash: hash(deployment),
-                    deployment: deployment.clone(),
-                    entries: vec![held],
-                };
-                self.own.insert(at, own);
-            }
+        let replaced = list.iter_mut().rev().find(|known| {
+            known.until_version.is_none()
+                && known.scope == held.scope
+                && known.entry.effective_from == held.entry.effective_from
+        });
+        if let Some(replaced) = replaced {
+            Arc::make_mut(replaced).until_version = Some(held.since_version);
         }
+        list.push(held);
     }
 
     fn place(&self, deployment: &str) -> Result<usize, usize> {
@@ -176,10 +187,10 @@ impl Catalog {
         for entry in &event.entries {
             let held = Arc::new(Held::read(version, entry)?);
             let models = next.providers.entry(entry.provider.clone()).or_default();
-            Arc::make_mut(models)
+            let history = Arc::make_mut(models)
                 .entry(entry.model.clone())
-                .or_default()
-                .push(held);
+                .or_default();
+            history.push(held);
         }
         Ok(next)
     }
@@ -202,6 +213,7 @@ impl Catalog {
         let in_force = |held: &&Arc<Held>| {
             let span = &held.entry;
             held.since_version <= version
+                && held.until_version.is_none_or(|until| version < until)
                 && span.effective_from <= at
                 && span.effective_to.is_none_or(|end| at < end)
         };
@@ -230,6 +242,40 @@ impl Catalog {
                 .is_some_and(|known| same(known, entry))
         };
         wanted.iter().filter(|e| !stands(e)).cloned().collect()
+    }
+
+    /// What ends the prices that deployments stated and no longer do: of the ids that `is_of` knows, those in force
+    /// at `now` that a configuration brought (`source`) and that are not among the stated ones.
+    #[must_use]
+    pub fn ended(
+        &self,
+        is_of: impl Fn(&str) -> bool,
+        source: &str,
+        stated: &[PriceEntry],
+        now: Micros,
+    ) -> Vec<PriceEntry> {
+        let own = |entry: &&PriceEntry| {
+            let id = entry.scope.strip_prefix("deployment:");
+            id.is_some_and(&is_of) && *entry.source == *source
+        };
+        let in_force = |entry: &&PriceEntry| {
+            entry.effective_from < now && entry.effective_to.is_none_or(|end| now < end)
+        };
+        let is_stated = |entry: &PriceEntry| {
+            stated.iter().any(|other| {
+                (&other.scope, &other.provider, &other.model)
+                    == (&entry.scope, &entry.provider, &entry.model)
+            })
+        };
+        self.entries()
+            .filter(own)
+            .filter(in_force)
+            .filter(|entry| !is_stated(entry))
+            .map(|entry| PriceEntry {
+                effective_to: Some(now),
+                ..entry.clone()
+            })
+            .collect()
     }
 
     /// Those of our own entries ([`crate::builtin`]) that must be appended: models that nobody priced, and
@@ -292,6 +338,7 @@ impl Held {
         }
         Ok(Self {
             since_version,
+            until_version: None,
             scope: Scope::read(entry)?,
             price: Price::try_from(entry)?,
             entry: entry.clone(),

@@ -329,6 +329,51 @@ fn the_narrowest_scope_wins_and_then_the_newest_entry() {
 }
 
 #[test]
+fn a_price_that_is_no_longer_stated_ends_and_what_was_rated_stays() {
+    let own = PriceEntry {
+        scope: "deployment:eu".into(),
+        source: "config".into(),
+        ..entry(&[(InputText, None, 0, "4")])
+    };
+    let event = |entries: Vec<PriceEntry>| CatalogEvent {
+        event_time: Micros(0),
+        actor: "test".into(),
+        entries,
+    };
+    let first = catalog(&[entry(&[(InputText, None, 0, "1")]), own.clone()]);
+    let ended = |catalog: &Catalog, stated: &[PriceEntry], at| {
+        catalog.ended(|id| id == "eu", "config", stated, Micros(at))
+    };
+    assert!(ended(&first, std::slice::from_ref(&own), 70).is_empty());
+    assert!(first.ended(|_| false, "config", &[], Micros(70)).is_empty());
+    let ends = ended(&first, &[], 70);
+    assert_eq!(ends.len(), 1);
+    let second = first.apply(2, &event(ends)).unwrap();
+    assert!(ended(&second, &[], 80).is_empty(), "it has ended");
+    let third = second.apply(3, &event(second.changes(&[own]))).unwrap();
+    for (known, version, at, usd) in [
+        (&first, 1, 90, "4.0"),
+        // As it was known before, and after.
+        (&second, 1, 90, "4.0"),
+        (&second, 2, 69, "4.0"),
+        (&second, 2, 70, "1.0"),
+        // Stated again.
+        (&third, 3, 90, "4.0"),
+        (&third, 2, 90, "1.0"),
+    ] {
+        let key = PriceKey {
+            org: "default",
+            deployment: "eu",
+            provider: "openai",
+            model: "m",
+        };
+        let price = known.price(&key, Micros(at), version).unwrap();
+        let unit = price.unit(InputText, None, 0).unwrap().to_string();
+        assert_eq!(unit, usd, "version {version} at {at}");
+    }
+}
+
+#[test]
 fn a_log_of_prices_is_only_added_to_and_only_when_something_changes() {
     let one = entry(&[(InputText, None, 0, "1"), (OutputText, None, 0, "2")]);
     let known = catalog(std::slice::from_ref(&one));

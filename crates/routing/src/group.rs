@@ -354,14 +354,15 @@ impl<T> Group<T> {
             first.is_some_and(|first| first > most.as_secs_f32())
         });
         let down = rules.0.health.steer && deployment.probe() == Probe::Down;
-        let score = match (of_class(member, ask), ask.session) {
-            (Some(class), _) => class,
+        let class = of_class(member, ask);
+        let score = match (class, ask.session) {
             (None, Some(session)) => sticky(deployment, session, weight),
-            (None, None) => strategy(self.strategy),
+            _ => strategy(self.strategy),
         };
         Rank {
             last: u8::from(down) * 2 + u8::from(slow),
             order: deployment.spec.order,
+            class: class.unwrap_or(0.0),
             score,
             then: self.then.map_or(0.0, strategy),
             draw,
@@ -373,6 +374,7 @@ impl<T> Group<T> {
 struct Rank {
     last: u8,
     order: u32,
+    class: f64,
     score: f64,
     then: f64,
     draw: u64,
@@ -381,7 +383,8 @@ struct Rank {
 impl Rank {
     fn beats(&self, other: &Self) -> bool {
         let by = (self.last, self.order).cmp(&(other.last, other.order));
-        by.then(self.score.total_cmp(&other.score))
+        by.then(self.class.total_cmp(&other.class))
+            .then(self.score.total_cmp(&other.score))
             .then(self.then.total_cmp(&other.then))
             .then(self.draw.cmp(&other.draw))
             == Ordering::Less

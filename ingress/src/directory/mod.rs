@@ -45,8 +45,19 @@ pub struct Directory {
     pub(crate) zone: Zone,
     /// The budget over everything, from the file.
     pub(crate) global: ArcSwap<Quota>,
+    /// Budgets of those who have none of their own, from the file.
+    pub(crate) defaults: ArcSwap<Defaults>,
     /// Sequence number of the last event about a model.
     models: watch::Sender<u64>,
+}
+
+/// What the file gives those who have no budget of their own.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Defaults {
+    /// Each user that a key names.
+    pub user: Option<Quota>,
+    /// Each customer that a call names.
+    pub end_user: Option<Quota>,
 }
 
 #[derive(Default)]
@@ -67,14 +78,24 @@ impl Directory {
             changes: tokio::sync::Mutex::default(),
             zone,
             global: ArcSwap::from_pointee(global),
+            defaults: ArcSwap::default(),
             models: watch::Sender::new(0),
         }
     }
 
-    /// Another budget over everything. The same one keeps its window.
-    pub(crate) fn set_global(&self, global: Quota) {
+    /// Other budgets of the file. The same ones keep their windows.
+    pub(crate) fn set_budgets(&self, budgets: &config::Budgets) {
+        let global = Quota::global(budgets);
         if **self.global.load() != global {
             self.global.store(Arc::new(global));
+        }
+        let of = |usd: Option<_>, period| usd.map(|usd| Quota::budget(Some(usd), period));
+        let defaults = Defaults {
+            user: of(budgets.user_budget, budgets.user_period.as_ref()),
+            end_user: of(budgets.end_user_budget, None),
+        };
+        if **self.defaults.load() != defaults {
+            self.defaults.store(Arc::new(defaults));
         }
     }
 

@@ -68,8 +68,15 @@ impl Principal {
         }
     }
 
-    /// The scopes that one reservation must pass, all or none: key, team, user, global.
-    pub fn scopes(&self, directory: &Directory, now: Micros, out: &mut Vec<Scope>) {
+    /// The scopes that one reservation must pass, all or none: key, team, user, customer, global. `customer` is
+    /// whom the call is made for.
+    pub fn scopes(
+        &self,
+        directory: &Directory,
+        customer: Option<&Text>,
+        now: Micros,
+        out: &mut Vec<Scope>,
+    ) {
         let zone = &directory.zone;
         if let Some(key) = &self.key {
             let id = key
@@ -97,6 +104,21 @@ impl Principal {
                 user.quota
                     .scope(ScopeKind::User, id, user.budget.clone(), now, zone),
             );
+        }
+        let unknown = match (&self.user, &self.key) {
+            (None, Some(key)) => key.user_id.as_ref(),
+            _ => None,
+        };
+        if unknown.is_some() || customer.is_some() {
+            let defaults = directory.defaults.load();
+            if let (Some(id), Some(quota)) = (unknown, &defaults.user) {
+                let budget = format!("user:{id}").into();
+                out.push(quota.scope(ScopeKind::User, id.clone(), budget, now, zone));
+            }
+            if let (Some(id), Some(quota)) = (customer, &defaults.end_user) {
+                let budget = format!("end_user:{id}").into();
+                out.push(quota.scope(ScopeKind::Customer, id.clone(), budget, now, zone));
+            }
         }
         let global = GLOBAL.clone();
         out.push(directory.global.load().scope(

@@ -81,6 +81,15 @@ impl Quota {
         }
     }
 
+    /// What holds over all keys.
+    #[must_use]
+    pub fn global(budgets: &config::Budgets) -> Self {
+        Self {
+            max_parallel_requests: budgets.global_parallel.map(u64::from),
+            ..Self::budget(budgets.global_max_budget, budgets.global_period.as_ref())
+        }
+    }
+
     /// The budget's period. A stored word was checked when it was set; one that a later version wrote and
     /// this one does not know counts for life, the side on which no budget is overspent.
     #[must_use]

@@ -30,6 +30,9 @@ pub struct KeyRecord {
     /// Names and patterns it may use; empty: all that its team may.
     #[serde(skip_serializing_if = "is_default")]
     pub models: Vec<Text>,
+    /// Routes, and names of several, that it may call; empty: all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub allowed_routes: Vec<Text>,
     #[serde(skip_serializing_if = "is_default")]
     pub quota: Quota,
     #[serde(skip_serializing_if = "is_default")]
@@ -139,6 +142,7 @@ impl Default for KeyRecord {
             user_id: None,
             organization_id: None,
             models: Vec::new(),
+            allowed_routes: Vec::new(),
             quota: Quota::default(),
             expires: None,
             blocked: false,

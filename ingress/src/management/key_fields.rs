@@ -4,6 +4,7 @@ use schemas::Micros;
 use serde_json::{Map, Value};
 
 use super::fields::Field;
+use crate::access;
 use crate::directory::{KeyRecord, Quota};
 use crate::error::Error;
 
@@ -30,9 +31,19 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
             "blocked" => key.blocked = field.flag()?,
             "duration" => key.expires = field.expiry(now)?,
             "key_type" => match field.text()?.as_deref() {
-                None | Some("default" | "llm_api") => {}
+                None | Some("default") => {}
+                Some("llm_api") => key.allowed_routes = vec!["llm_api_routes".into()],
+                Some("read_only") => key.allowed_routes = vec!["info_routes".into()],
                 Some(_) => field.nothing_asked()?,
             },
+            "allowed_routes" => {
+                key.allowed_routes = access::routes_of_key(field.texts()?).map_err(|odd| {
+                    field.refuse(format_args!(
+                        "{odd:?} is neither a route, such as /chat/completions or /key/*, nor one of \
+                         llm_api_routes, openai_routes, info_routes"
+                    ))
+                })?;
+            }
             // What the owner wants kept and shown; it limits nothing.
             "config" | "permissions" | "project_id" | "agent_id" | "budget_id" | "prompts"
             | "send_invite_email" => drop(key.kept.insert(name.clone(), value.clone())),
@@ -45,7 +56,6 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
             | "guardrails"
             | "policies"
             | "allowed_cache_controls"
-            | "allowed_routes"
             | "allowed_passthrough_routes"
             | "allowed_vector_store_indexes"
             | "enforced_params"

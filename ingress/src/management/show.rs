@@ -45,6 +45,7 @@ pub fn key(gateway: &Gateway, key: &KeyRecord, spend: NanoUsd, now: Micros) -> M
         ("user_id", json!(key.user_id)),
         ("organization_id", json!(key.organization_id)),
         ("models", json!(key.models)),
+        ("allowed_routes", json!(key.allowed_routes)),
         ("tags", json!(key.tags)),
         ("metadata", json!(key.metadata)),
         ("blocked", json!(key.blocked)),

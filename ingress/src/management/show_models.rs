@@ -96,8 +96,30 @@ pub fn group(gateway: &Gateway, models: &Models, name: &str, now: Micros) -> Val
             .any(|i| i.get(&name) == Some(&Value::Bool(true)));
         row.insert(name, json!(any));
     }
-    row.insert("supported_openai_params".into(), json!([]));
+    row.insert("supported_openai_params".into(), json!(params(&members)));
     Value::Object(row)
+}
+
+/// The parameters that one of a name's deployments takes at least, in the order of the alphabet.
+fn params(members: &[&Deployment]) -> Vec<&'static str> {
+    // The bound of the output and streams are the gateway's own to keep: every deployment takes them.
+    let mut found = vec![
+        "max_completion_tokens",
+        "max_tokens",
+        "stream",
+        "stream_options",
+    ];
+    let takes = |one: &&Deployment, param: &str| {
+        let lacks = one.entry.lacking(&one.entry.upstream_model);
+        !lacks.iter().any(|lack| lack.param == param)
+    };
+    found.extend(
+        config::OPENAI_PARAMS
+            .iter()
+            .filter(|param| members.iter().any(|one| takes(one, param))),
+    );
+    found.sort_unstable();
+    found
 }
 
 /// `model_info.mode`, where a model of the log says it.

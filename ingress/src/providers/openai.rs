@@ -2,7 +2,6 @@
 //! on their way out, and how an error of theirs is read.
 
 use bytes::Bytes;
-use config::Dialect;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -71,7 +70,11 @@ fn rename(edits: &mut Edits, request: &ModelRequest, served: &Served) {
         Some(at) if is_quoted(&request.body[at.clone()], name) => {}
         Some(at) => edits.replace(at.clone(), quoted()),
         // Azure's own address names it already.
-        None if request.form.is_some() || served.deployment.entry.dialect == Dialect::Azure => {}
+        None if request.form.is_some() => {}
+        None if served
+            .deployment
+            .entry
+            .names_model_in_path(request.endpoint.path()) => {}
         None => edits.insert(request.first_member, format!("\"model\":{},", quoted())),
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Fields<'a> {
     #[serde(borrow, default)]
     pub(super) stream: Field<'a>,
     #[serde(borrow, default)]
+    pub(super) stream_format: Field<'a>,
+    #[serde(borrow, default)]
     pub(super) stream_options: Field<'a>,
     #[serde(borrow, default)]
     pub(super) max_tokens: Field<'a>,

@@ -9,6 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -51,11 +52,13 @@ pub struct Rest {
 /// Serves until the connection ends, or something else than a plain call comes.
 pub async fn serve(
     stream: TcpStream,
+    peer: IpAddr,
     worker: &Arc<Worker>,
     stopped: &watch::Receiver<Stop>,
 ) -> Option<Rest> {
     let mut wire = Wire {
         stream,
+        peer,
         input: BytesMut::new(),
         awaited: 0,
         out: Vec::new(),
@@ -130,6 +133,8 @@ enum No {
 
 struct Wire {
     stream: TcpStream,
+    /// Who is at its other end.
+    peer: IpAddr,
     /// What was read and not taken yet.
     input: BytesMut,
     /// Bytes of the request whose body is awaited; 0 while its head is.
@@ -173,7 +178,7 @@ impl Wire {
             return None;
         }
         self.awaited = 0;
-        let sent = Sent::read(&worker.gateway, head.fields);
+        let sent = Sent::read(&worker.gateway, head.fields, self.peer);
         let mut body = self.input.split_to(whole);
         body.advance(length);
         Some(Ok(Request {
@@ -367,6 +372,7 @@ mod tests {
         let patience = Duration::from_millis(30);
         let mut wire = Wire {
             stream,
+            peer: IpAddr::from([127, 0, 0, 1]),
             input: BytesMut::new(),
             awaited: 0,
             out: Vec::new(),

@@ -82,6 +82,8 @@ pub struct Seen {
     pub failed: bool,
     /// The event that ended a stream of events, held back in the same way.
     pub last: Option<Bytes>,
+    /// The frame that told the usage, held back where the cost is to stand in it.
+    pub held: Option<Bytes>,
     /// Frames with content, their payload in bytes, and the smallest one's.
     frames: u64,
     bytes: u64,
@@ -123,6 +125,8 @@ pub struct Scanner {
     requested: Bytes,
     name: Name,
     show_usage: bool,
+    /// A frame with usage waits for the next one, or for the end: only then is the cost known.
+    hold_usage: bool,
     /// Named events instead of chunks that end with `[DONE]`.
     events: bool,
     /// The beginning of a frame whose end has not come.
@@ -133,6 +137,7 @@ enum Verdict {
     Pass,
     Drop,
     Replace(Bytes),
+    Hold(Bytes),
     Done,
 }
 
@@ -145,8 +150,16 @@ impl Scanner {
             requested: serde_json::to_string(requested).unwrap_or_default().into(),
             name: Name::Unknown,
             show_usage,
+            hold_usage: false,
             rest: BytesMut::new(),
         }
+    }
+
+    /// Holds the frame that tells the usage back, for its cost to be put in.
+    #[must_use]
+    pub const fn holding_usage(mut self, hold: bool) -> Self {
+        self.hold_usage = hold;
+        self
     }
 
     /// Takes what arrived; puts what goes on into `out`.
@@ -164,7 +177,14 @@ impl Scanner {
         let (mut from, mut at) = (0, 0);
         while let Some(end) = frame_end(&chunk[at..]) {
             let frame = at..at + end;
-            match self.inspect(&chunk[frame.clone()]) {
+            let verdict = self.inspect(&chunk[frame.clone()]);
+            // Not the last one after all.
+            if !matches!(verdict, Verdict::Done)
+                && let Some(held) = self.seen.held.take()
+            {
+                out.push(held);
+            }
+            match verdict {
                 Verdict::Pass => {}
                 Verdict::Drop => {
                     out.push(chunk.slice(from..at));
@@ -173,6 +193,11 @@ impl Scanner {
                 Verdict::Replace(with) => {
                     out.push(chunk.slice(from..at));
                     out.push(with);
+                    from = frame.end;
+                }
+                Verdict::Hold(frame_held) => {
+                    out.push(chunk.slice(from..at));
+                    self.seen.held = Some(frame_held);
                     from = frame.end;
                 }
                 Verdict::Done => {
@@ -218,11 +243,12 @@ impl Scanner {
             return Verdict::Pass;
         }
         let first = matches!(self.name, Name::Unknown);
-        let mut only_usage = false;
+        let (mut only_usage, mut tells_usage) = (false, false);
         if let Some(at) = KEYS.usage.first(data)
             && let Some(reading) = Reading::openai(&data[at..])
         {
             self.seen.usage = Some(reading);
+            tells_usage = true;
             only_usage = KEYS
                 .choices
                 .first(data)
@@ -246,7 +272,11 @@ impl Scanner {
         if only_usage && !self.show_usage {
             return Verdict::Drop;
         }
-        self.rename(frame)
+        match self.rename(frame) {
+            verdict if !(tells_usage && self.hold_usage) => verdict,
+            Verdict::Replace(renamed) => Verdict::Hold(renamed),
+            _ => Verdict::Hold(Bytes::copy_from_slice(frame)),
+        }
     }
 
     /// An event of a stream that does not end with `[DONE]`: the last one says so, and carries the usage.

@@ -1,9 +1,12 @@
 //! Whose certificates are believed, and one HTTPS client for each answer to that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Trust;
 use parking_lot::Mutex;
+
+use super::pool::IDLE_MAX;
 
 /// Certificates of authorities, as a deployment's file holds them.
 pub type Authorities = Arc<Vec<reqwest::Certificate>>;
@@ -26,10 +29,18 @@ pub fn authorities(trust: &Trust) -> Result<Option<Authorities>, String> {
 
 /// Clients that were made, each with what it believes.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<Vec<(Trust, Option<Authorities>, reqwest::Client)>>);
+pub struct Clients(Mutex<Vec<Made>>);
+
+#[derive(Debug)]
+struct Made {
+    trust: Trust,
+    authorities: Option<Authorities>,
+    connect: Duration,
+    client: reqwest::Client,
+}
 
 impl Clients {
-    /// The client for what is believed; `settle` sets up a new one.
+    /// The client for what is believed, which gives a connection up after `connect`.
     ///
     /// # Errors
     /// None can be made.
@@ -37,7 +48,7 @@ impl Clients {
         &self,
         trust: &Trust,
         authorities: Option<&Authorities>,
-        settle: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        connect: Duration,
     ) -> Result<reqwest::Client, reqwest::Error> {
         let mut made = self.0.lock();
         // The file may hold something else since a configuration was read again.
@@ -45,8 +56,11 @@ impl Clients {
             (Some(known), Some(asked)) => Arc::ptr_eq(known, asked),
             (known, asked) => known.is_none() && asked.is_none(),
         };
-        if let Some((.., client)) = made.iter().find(|(of, by, _)| of == trust && same(by)) {
-            return Ok(client.clone());
+        let known = made.iter().find(|made| {
+            made.trust == *trust && made.connect == connect && same(&made.authorities)
+        });
+        if let Some(known) = known {
+            return Ok(known.client.clone());
         }
         // Whoever installed one before us chose well enough.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -59,14 +73,23 @@ impl Clients {
             // `SSL_CERT_FILE` and `SSL_CERT_DIR` are looked at there.
             (Trust::System | Trust::File(_), _) => builder,
         };
-        let client = settle(builder).build()?;
+        let client = builder
+            .connect_timeout(connect)
+            .tcp_nodelay(true)
+            .http1_only()
+            .pool_idle_timeout(IDLE_MAX)
+            .build()?;
         // Those of an earlier configuration go, once nothing uses them.
-        made.retain(|(.., known, _)| {
-            known
-                .as_ref()
-                .is_none_or(|known| Arc::strong_count(known) > 1)
+        made.retain(|made| {
+            let known = made.authorities.as_ref();
+            known.is_none_or(|known| Arc::strong_count(known) > 1)
         });
-        made.push((trust.clone(), authorities.cloned(), client.clone()));
+        made.push(Made {
+            trust: trust.clone(),
+            authorities: authorities.cloned(),
+            connect,
+            client: client.clone(),
+        });
         Ok(client)
     }
 }

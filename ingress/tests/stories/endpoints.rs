@@ -292,3 +292,163 @@ async fn azures_paths_name_the_model_and_bad_input_names_the_field() {
     let told = post(&world, MASTER, "/v1/embeddings", &demo).await;
     assert!(told.message().contains("chat only"), "{}", told.text);
 }
+
+/// What a provider sends for a stream: its frames, each in a piece of its own.
+fn streamed(frames: &[&str]) -> Vec<Step> {
+    let mut steps = vec![Step::Send(STREAM_HEAD.as_bytes().to_vec())];
+    steps.extend(frames.iter().map(|frame| chunk(&format!("{frame}\n\n"))));
+    steps.push(last_chunk());
+    steps
+}
+
+#[tokio::test]
+async fn whatever_streams_is_passed_on_in_its_own_shape_and_billed_by_its_last_word() {
+    let world = World::start().await;
+    let usage = r#""usage":{"input_tokens":20,"output_tokens":30,"total_tokens":50}"#;
+    let completed =
+        format!(r#"data: {{"type":"image_generation.completed","b64_json":"QQ==",{usage}}}"#);
+    let spoken = format!(r#"data: {{"type":"speech.audio.done",{usage}}}"#);
+    let table: [(&str, Value, Vec<&str>); 3] = [
+        (
+            "/v1/completions",
+            json!({"prompt": "hi", "stream": true, "stream_options": {"include_usage": true}}),
+            vec![
+                r#"data: {"object":"text_completion","model":"up-1","choices":[{"text":"a","index":0,"finish_reason":null}],"usage":null}"#,
+                r#"data: {"object":"text_completion","model":"up-1","choices":[{"text":"b","index":0,"finish_reason":"stop"}],"usage":null}"#,
+                r#"data: {"object":"text_completion","model":"up-1","choices":[],"usage":{"prompt_tokens":20,"completion_tokens":30,"total_tokens":50}}"#,
+                "data: [DONE]",
+            ],
+        ),
+        (
+            "/v1/images/generations",
+            json!({"prompt": "a cat", "stream": true, "partial_images": 1}),
+            vec![
+                r#"data: {"type":"image_generation.partial_image","b64_json":"QQ==","partial_image_index":0}"#,
+                &completed,
+            ],
+        ),
+        (
+            "/v1/audio/speech",
+            json!({"input": "hi", "voice": "alloy", "stream_format": "sse"}),
+            vec![
+                r#"data: {"type":"speech.audio.delta","audio":"QQ=="}"#,
+                &spoken,
+            ],
+        ),
+    ];
+    for (path, mut body, frames) in table {
+        body["model"] = json!("one");
+        world.provider.script(streamed(&frames));
+        let told = post(&world, MASTER, path, &body).await;
+        assert_eq!(told.status, 200, "{path}: {}", told.text);
+        assert!(told.header("content-type").starts_with("text/event-stream"));
+        let wanted: String = frames.iter().map(|frame| format!("{frame}\n\n")).collect();
+        assert_eq!(told.text, wanted.replace("up-1", "one"), "{path}");
+    }
+    // Sound that comes in, in words that come out.
+    let done = format!(r#"data: {{"type":"transcript.text.done","text":"hello",{usage}}}"#);
+    world.provider.script(streamed(&[
+        r#"data: {"type":"transcript.text.delta","delta":"hello"}"#,
+        &done,
+    ]));
+    let form = "--edge\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\nsound\r\n\
+                --edge\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\none\r\n\
+                --edge\r\ncontent-disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--edge--\r\n";
+    let request = world.http.post(world.url("/audio/translations"));
+    let request = request.header("content-type", "multipart/form-data; boundary=edge");
+    let told = Told::read(request.bearer_auth(MASTER).body(form).send().await.unwrap()).await;
+    assert_eq!(told.status, 200, "{}", told.text);
+    assert!(told.text.trim_end().ends_with(&*done), "{}", told.text);
+    for usage in world.ended(4).await {
+        assert!(usage.stream && !usage.estimated);
+        assert_eq!(bill(&usage), NanoUsd(20 * INPUT + 30 * OUTPUT));
+    }
+}
+
+#[tokio::test]
+async fn sound_may_come_as_sound_where_events_were_asked_for() {
+    let world = World::start().await;
+    world
+        .provider
+        .script(whole("200 OK", "audio/mpeg", "", "ID3-sound"));
+    let body = json!({"model": "one", "input": "Grüße", "stream_format": "sse"});
+    let told = post(&world, MASTER, "/v1/audio/speech", &body).await;
+    assert_eq!((told.status, told.text.as_str()), (200, "ID3-sound"));
+    assert_eq!(bill(&world.ended(1).await[0]), NanoUsd(5 * UNIT));
+}
+
+#[tokio::test]
+async fn every_endpoint_asks_the_budget_first() {
+    let world = World::start().await;
+    let key = world.key(json!({ "max_budget": 0.000000001 })).await;
+    for Case { path, mut body, .. } in cases() {
+        body["model"] = json!("one");
+        let told = post(&world, &key, path, &body).await;
+        assert_eq!(told.status, 429, "{path}: {}", told.text);
+        assert_eq!(told.json()["error"]["type"], "budget_exceeded", "{path}");
+        assert!(!told.header("x-litellm-call-id").is_empty(), "{path}");
+    }
+    assert!(world.provider.bodies().is_empty(), "nothing was sent");
+}
+
+/// Azure's clients, and those of OpenAI's first days, name the model in the path.
+#[tokio::test]
+async fn paths_of_every_form_reach_the_same_model() {
+    let world = World::start().await;
+    let messages = json!({"messages": [{"role": "user", "content": "hi"}]});
+    let input = json!({"input": "hi"});
+    let whole_input = json!({"model": "one", "input": "hi"});
+    for (path, body, upstream) in [
+        (
+            "/openai/deployments/one/chat/completions?api-version=v",
+            &messages,
+            "/v1/chat/completions",
+        ),
+        (
+            "/openai/deployments/wild%2Fup-1/chat/completions",
+            &messages,
+            "/v1/chat/completions",
+        ),
+        (
+            "/openai/deployments/wild/up-1/chat/completions",
+            &messages,
+            "/v1/chat/completions",
+        ),
+        (
+            "/engines/one/chat/completions",
+            &messages,
+            "/v1/chat/completions",
+        ),
+        (
+            "/openai/deployments/one/embeddings",
+            &input,
+            "/v1/embeddings",
+        ),
+        ("/v1/engines/one/embeddings", &input, "/v1/embeddings"),
+        ("/openai/v1/responses", &whole_input, "/v1/responses"),
+        (
+            "/openai/responses?api-version=v",
+            &whole_input,
+            "/v1/responses",
+        ),
+        ("/embeddings", &whole_input, "/v1/embeddings"),
+    ] {
+        let told = post(&world, MASTER, path, body).await;
+        assert_eq!(told.status, 200, "{path}: {}", told.text);
+        let head = world.provider.heads().pop().unwrap();
+        assert!(
+            head.starts_with(&format!("POST {upstream} HTTP")),
+            "{path}: {head}"
+        );
+        let sent: Value = serde_json::from_str(&world.provider.bodies().pop().unwrap()).unwrap();
+        assert_eq!(sent["model"], "up-1", "{path}");
+    }
+    for path in [
+        "/v1/models",
+        "/models",
+        "/openai/models",
+        "/openai/v1/models",
+    ] {
+        assert_eq!(world.get(path).await.status, 200, "{path}");
+    }
+}

@@ -233,3 +233,53 @@ async fn a_full_journal_refuses_before_anything_is_dispatched() {
     );
     assert_eq!(world.get("/health/readiness").await.status, 503);
 }
+
+/// `max_end_user_budget` and `max_internal_user_budget`: whoever has no budget of their own has the file's, from
+/// their first call on.
+#[tokio::test]
+async fn customers_and_users_have_the_budget_of_the_file() {
+    let world = World::with(|config| {
+        config.budgets.end_user_budget = Some(NanoUsd(300 * INPUT));
+    })
+    .await;
+    world.provider.script(plain("up-1"));
+    let refused = async |key: &str, extra: Value| {
+        for _ in 0..30 {
+            let told = world.chat(key, extra.clone()).await;
+            if told.status != 200 {
+                return told;
+            }
+        }
+        panic!("never refused")
+    };
+    let of = |customer: &str| json!({ "user": customer, "max_tokens": 5 });
+    let told = refused(MASTER, of("eve")).await;
+    assert_eq!(
+        (told.status, &told.json()["error"]["type"]),
+        (429, &json!("budget_exceeded"))
+    );
+    assert!(told.message().contains("Customer: eve"), "{}", told.text);
+    assert_eq!(world.chat(MASTER, of("bob")).await.status, 200);
+    assert_eq!(
+        world.chat(MASTER, json!({ "max_tokens": 5 })).await.status,
+        200
+    );
+
+    // Instead of it, one for users, a day long: of all keys of each.
+    world
+        .reload(|config| {
+            config.budgets.user_budget = Some(NanoUsd(300 * INPUT));
+            config.budgets.user_period = Some(config::Period::Daily);
+        })
+        .await
+        .unwrap();
+    let mut keys = Vec::new();
+    for user in ["u1", "u1", "u2"] {
+        keys.push(world.key(json!({ "user_id": user })).await);
+    }
+    let told = refused(&keys[0], of("eve")).await;
+    assert!(told.message().contains("User: u1"), "{}", told.text);
+    assert!(told.message().contains("resets at"), "{}", told.text);
+    assert_eq!(world.chat(&keys[1], of("eve")).await.status, 429);
+    assert_eq!(world.chat(&keys[2], of("eve")).await.status, 200);
+}

@@ -157,6 +157,11 @@ async fn a_model_without_an_id_gets_one_and_two_of_a_name_share_its_calls() {
     }
     assert!(seen.contains(&id) && seen.contains("id-of-one"));
     let group = world.get("/model_group/info?model_group=one").await.json();
+    let takes = group["data"][0]["supported_openai_params"].to_string();
+    assert!(
+        takes.contains("\"temperature\"") && takes.contains("\"max_tokens\""),
+        "{takes}"
+    );
     let group = &group["data"][0];
     assert_eq!(group["providers"], json!(["openai"]));
     assert_eq!(

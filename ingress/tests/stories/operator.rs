@@ -218,3 +218,131 @@ async fn metrics_have_a_path_a_key_or_are_not_there() {
     let off = with("general_settings: {enable_prometheus_metrics: false}\n").await;
     assert_eq!(off.get("/metrics").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_key_calls_only_its_routes() {
+    let world = with("").await;
+    let get = |key: String, path: &'static str| {
+        let get = world.http.get(world.url(path)).bearer_auth(key);
+        async move { Told::read(get.send().await.unwrap()).await }
+    };
+    for (fields, chat, models, info) in [
+        (json!({}), 200, 200, 200),
+        (
+            json!({"allowed_routes": ["/v1/chat/completions"]}),
+            200,
+            403,
+            403,
+        ),
+        (
+            json!({"allowed_routes": ["/embeddings", "/key/*"]}),
+            403,
+            403,
+            200,
+        ),
+        (json!({"key_type": "llm_api"}), 200, 200, 403),
+        (json!({"key_type": "read_only"}), 403, 200, 200),
+    ] {
+        let key = world.key(fields.clone()).await;
+        let told = world.chat(&key, json!({})).await;
+        assert_eq!(told.status, chat, "{fields}: {}", told.text);
+        if chat == 403 {
+            assert!(
+                told.message()
+                    .contains("Tried to call route: /chat/completions"),
+                "{}",
+                told.text
+            );
+            assert_eq!(told.json()["error"]["type"], "auth_error");
+        }
+        assert_eq!(
+            get(key.clone(), "/v1/models").await.status,
+            models,
+            "{fields}"
+        );
+        let shown = get(key, "/key/info").await;
+        assert_eq!(shown.status, info, "{fields}");
+        if info == 200 && fields["allowed_routes"].is_array() {
+            assert_eq!(
+                shown.json()["info"]["allowed_routes"],
+                fields["allowed_routes"]
+            );
+        }
+    }
+    let told = world
+        .manage(
+            MASTER,
+            "/key/generate",
+            json!({"allowed_routes": ["everything"]}),
+        )
+        .await;
+    assert_eq!(
+        (told.status, &told.json()["error"]["param"]),
+        (400, &json!("allowed_routes"))
+    );
+}
+
+#[tokio::test]
+async fn only_these_addresses_and_these_routes_are_answered() {
+    let world =
+        with("general_settings:\n  allowed_ips: [10.0.0.0/8]\n  use_x_forwarded_for: true\n").await;
+    let auth = format!("Bearer {MASTER}");
+    for (forwarded, status) in [
+        (None, 403),
+        (Some("10.9.8.7"), 200),
+        (Some("192.0.2.1, 10.9.8.7"), 200),
+        (Some("10.9.8.7, 192.0.2.1"), 403),
+        (Some("nobody"), 403),
+    ] {
+        let mut headers = vec![("authorization", auth.as_str())];
+        headers.extend(forwarded.map(|list| ("x-forwarded-for", list)));
+        let told = post(&world, &headers, CHAT, &request(json!({}))).await;
+        assert_eq!(told.status, status, "{forwarded:?}: {}", told.text);
+        let mut get = world.http.get(world.url("/v1/models")).bearer_auth(MASTER);
+        if let Some(list) = forwarded {
+            get = get.header("x-forwarded-for", list);
+        }
+        assert_eq!(
+            get.send().await.unwrap().status().as_u16(),
+            status,
+            "{forwarded:?}"
+        );
+    }
+    for open in ["/health/liveliness", "/health/readiness", "/metrics"] {
+        let told = world.http.get(world.url(open)).send().await.unwrap();
+        assert_eq!(told.status(), 200, "{open}");
+    }
+
+    // The connection itself is ours: a header that nobody asked for says nothing.
+    let world = with("general_settings: {allowed_ips: [127.0.0.1]}\n").await;
+    let headers = [
+        ("authorization", auth.as_str()),
+        ("x-forwarded-for", "192.0.2.1"),
+    ];
+    let told = post(&world, &headers, CHAT, &request(json!({}))).await;
+    assert_eq!(told.status, 200, "{}", told.text);
+
+    let world = with(
+        "general_settings:\n  allowed_routes: [/chat/completions, /v1/models, /key/generate]\n  admin_only_routes: [/v1/models]\n",
+    )
+    .await;
+    let key = world.key(json!({})).await;
+    assert_eq!(world.chat(&key, json!({})).await.status, 200);
+    let get = |key: &str, path: &str| world.http.get(world.url(path)).bearer_auth(key).send();
+    for (key, path, status) in [
+        (key.as_str(), "/v1/models", 403),
+        (key.as_str(), "/models", 403),
+        (MASTER, "/v1/models", 200),
+        (MASTER, "/key/list", 403),
+    ] {
+        assert_eq!(
+            get(key, path).await.unwrap().status().as_u16(),
+            status,
+            "{path}"
+        );
+    }
+    let body = json!({"model": "one", "input": "x"});
+    let headers = [("authorization", auth.as_str())];
+    let told = post(&world, &headers, "/v1/embeddings", &body).await;
+    assert_eq!(told.status, 403, "{}", told.text);
+}

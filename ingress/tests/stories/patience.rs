@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use config::{Config, FailureKind};
+use config::{Config, FailureKind, ModelTimeouts};
 use schemas::Outcome;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
@@ -14,6 +14,13 @@ use crate::provider::{Provider, STREAM_HEAD, Step, chunk, plain, stream, whole};
 use crate::world::{MASTER, Told, World, request};
 
 const SOON: Duration = Duration::from_millis(200);
+
+/// As `tollgate.timeouts` says it for every deployment.
+fn each(config: &mut Config, change: impl Fn(&mut ModelTimeouts)) {
+    for model in &mut config.models {
+        change(&mut model.timeouts);
+    }
+}
 
 /// A place whose queue is full: whoever connects waits.
 fn deaf() -> (Socket, Vec<TcpStream>) {
@@ -36,7 +43,7 @@ async fn a_connection_is_waited_for_by_its_own_time_and_costs_nothing() {
     let (deaf, _waiting) = tokio::task::spawn_blocking(deaf).await.unwrap();
     let address = deaf.local_addr().unwrap().as_socket().unwrap();
     let (world, spare) = with_spare(|config| {
-        config.timeouts.connect = SOON;
+        each(config, |timeouts| timeouts.connect = SOON);
         config.models[0].api_base = format!("http://{address}/v1");
     })
     .await;
@@ -56,7 +63,8 @@ async fn a_connection_is_waited_for_by_its_own_time_and_costs_nothing() {
 async fn a_first_token_is_waited_for_by_its_own_time() {
     let head = vec![Step::Send(STREAM_HEAD.into())];
     for silence in [vec![], vec![chunk(": PROCESSING\n\n")]] {
-        let (world, spare) = with_spare(|config| config.timeouts.first_byte = Some(SOON)).await;
+        let (world, spare) =
+            with_spare(|config| each(config, |timeouts| timeouts.first_byte = Some(SOON))).await;
         let script = [head.clone(), silence, vec![Step::Stall]].concat();
         world.provider.script(script);
         spare.script(stream("up-2"));
@@ -72,8 +80,12 @@ async fn a_first_token_is_waited_for_by_its_own_time() {
 /// A comment before the first token goes on to the client with it.
 #[tokio::test]
 async fn a_slow_first_token_in_time_is_an_answer() {
-    let (world, spare) =
-        with_spare(|config| config.timeouts.first_byte = Some(Duration::from_secs(10))).await;
+    let (world, spare) = with_spare(|config| {
+        each(config, |timeouts| {
+            timeouts.first_byte = Some(Duration::from_secs(10))
+        })
+    })
+    .await;
     let mut script = stream("up-1");
     script.insert(1, chunk(": PROCESSING\n\n"));
     script.insert(2, Step::Pause(Duration::from_millis(50)));

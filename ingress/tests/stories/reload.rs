@@ -8,7 +8,7 @@ use ingress::reload::ReloadError;
 use schemas::NanoUsd;
 use serde_json::json;
 
-use crate::provider::{Provider, Step, plain, stream, whole};
+use crate::provider::{Provider, Step, plain, stream, tokens, whole};
 use crate::world::{MASTER, World, bill, entry, request};
 
 const ERROR: &str = r#"{"error":{"message":"down","type":"server_error","code":null}}"#;
@@ -189,5 +189,31 @@ async fn settings_of_calls_change_and_a_fault_changes_nothing() {
         world.get("/health/readiness").await.json()["degraded"],
         json!([])
     );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn time_outs_of_connections_change_without_a_start() {
+    let world = World::start().await;
+    let mut steps = tokens("up-1", 2);
+    steps.push(Step::Stall);
+    world.provider.script(steps);
+    world
+        .reload(|config| config.models[0].timeouts.idle = Duration::from_millis(150))
+        .await
+        .unwrap();
+    let told = world.chat(MASTER, json!({ "stream": true })).await;
+    assert!(
+        !told.is_done() && told.text.contains("timeout"),
+        "{}",
+        told.text
+    );
+    world.provider.script(vec![Step::Stall]);
+    world
+        .reload(|config| config.models[0].timeouts.first_byte = Some(Duration::from_millis(150)))
+        .await
+        .unwrap();
+    let told = world.chat(MASTER, json!({ "stream": true })).await;
+    assert_eq!(told.status, 408, "{}", told.text);
     world.stop().await;
 }

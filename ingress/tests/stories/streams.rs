@@ -7,7 +7,7 @@ use schemas::{Meter, NanoUsd, Outcome};
 use serde_json::{Value, json};
 
 use crate::provider::{
-    STREAM_HEAD, Step, chunk, frame, last_chunk, plain, stream, tokens, usage_frame,
+    STREAM_HEAD, Step, USAGE, chunk, frame, last_chunk, plain, stream, tokens, usage_frame,
 };
 use crate::world::{INPUT, MASTER, OUTPUT, World, bill, request};
 
@@ -62,6 +62,53 @@ async fn usage_is_asked_for_and_shown_only_to_those_who_did() {
     expected["model"] = "up-1".into();
     let sent = world.provider.bodies().pop().unwrap();
     assert_eq!(sent, expected.to_string());
+}
+
+/// `include_cost_in_streaming_usage`: what the caller is charged, in the frame that tells the usage.
+#[tokio::test]
+async fn the_usage_of_a_stream_says_its_cost_where_that_is_asked_for() {
+    let world = World::with(|config| {
+        config.server.always_include_stream_usage = true;
+        config.server.cost_in_stream_usage = true;
+    })
+    .await;
+    let cost = NanoUsd(10 * INPUT + 5 * OUTPUT).to_string();
+    let mut steps = tokens("up-1", 5);
+    steps.push(chunk(
+        &frame("up-1", "{}", "\"stop\"").replace(",\"usage\":null", USAGE),
+    ));
+    steps.push(chunk("data: [DONE]\n\n"));
+    steps.push(last_chunk());
+    // A frame of its own, and the usage of the last one.
+    for steps in [stream("up-1"), steps] {
+        world.provider.script(steps);
+        let told = world.chat(MASTER, json!({ "stream": true })).await;
+        assert!(told.is_done(), "{}", told.text);
+        let frames = told.frames();
+        let last = frames.last().unwrap();
+        assert_eq!(last["usage"]["cost"].to_string(), cost, "{}", told.text);
+        assert_eq!(last["usage"]["total_tokens"], 15);
+        assert_eq!(last["model"], "one");
+        assert!(
+            frames
+                .iter()
+                .any(|f| f["choices"][0]["finish_reason"] == "stop")
+        );
+        let costs = frames.iter().filter(|f| !f["usage"]["cost"].is_null());
+        assert_eq!(costs.count(), 1);
+    }
+
+    world
+        .reload(|config| config.server.always_include_stream_usage = true)
+        .await
+        .unwrap();
+    world.provider.script(stream("up-1"));
+    let told = world.chat(MASTER, json!({ "stream": true })).await;
+    let last = told.frames().pop().unwrap();
+    assert_eq!(
+        (&last["usage"]["total_tokens"], &last["usage"]["cost"]),
+        (&json!(15), &Value::Null)
+    );
 }
 
 /// However the network cuts it, the client sees the same frames.
@@ -230,7 +277,8 @@ async fn an_end_without_a_reason_is_a_break() {
 
 #[tokio::test]
 async fn a_provider_that_falls_silent_is_given_up() {
-    let world = World::with(|config| config.timeouts.idle = Duration::from_millis(200)).await;
+    let world =
+        World::with(|config| config.models[0].timeouts.idle = Duration::from_millis(200)).await;
     let mut steps = tokens("up-1", 2);
     steps.push(Step::Stall);
     world.provider.script(steps);

@@ -96,6 +96,7 @@ pub fn entry(base: &str, name: &str, upstream: &str) -> ModelEntry {
         timeouts: ModelTimeouts {
             total: Duration::from_secs(20),
             total_stream: Duration::from_secs(20),
+            ..ModelTimeouts::of(&Config::default().timeouts)
         },
         hints: config::Hints::default(),
         params: config::Params::default(),

@@ -1,6 +1,6 @@
 //! Names without a provider's prefix find their provider.
 
-use super::{Cast, asked, swap};
+use super::{Cast, asked, checked, swap};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/03-bare-names.yaml");
 
@@ -33,18 +33,10 @@ async fn everything_takes_effect() {
 
     // A name that says nothing of its provider needs the prefix, or an address.
     let nameless = swap(&text, "model: command", "model: my-own-model");
-    let path = cast.write("nameless.yaml", &nameless);
-    let check = std::process::Command::new(tests::gateway::executable())
-        .args(["config", "check", path.to_str().unwrap()])
-        .env("OPENAI_API_KEY", "k")
-        .env("ANTHROPIC_API_KEY", "k")
-        .env("COHERE_API_KEY", "k")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&check.stderr).into_owned();
-    assert!(!check.status.success(), "{said}");
+    let (good, said) = checked(&cast, &nameless);
+    assert!(!good, "{said}");
     assert!(
-        said.contains("nameless.yaml:12: model_list[2].litellm_params.model"),
+        said.contains("checked.yaml:12: model_list[2].litellm_params.model"),
         "{said}"
     );
 }

@@ -129,5 +129,27 @@ async fn everything_takes_effect() {
         let told = off.chat("claude-sonnet", "How are you?").send().await;
         assert_eq!((told.status, told.header("x-tollgate-cache")), (200, ""));
     }
+    assert!(!off.gateway.log().contains("DEBUG"));
+    drop(off);
+
+    // Only the alerts that the file names; an answer lives as long as it says; and much is told where it asks.
+    let other = swap(&text, "timeout: 30", "timeout: 0.4");
+    let other = swap(&other, "    - \"llm_exceptions\"\n", "");
+    let other = swap(&other, "ttl: 3600", "ttl: 1");
+    let other = swap(&other, "set_verbose: false", "set_verbose: true");
+    let other = cast.ingress(&other).await;
+    assert_eq!(other.chat("fast", "Quick!").send().await.status, 408);
+    let ask = async || {
+        let told = other.chat("claude-sonnet", "How old is this?").send().await;
+        told.header("x-tollgate-cache").to_owned()
+    };
+    assert_eq!(ask().await, "miss");
+    assert!(ask().await.starts_with("hit; kind=exact"));
+    let end = Instant::now() + Duration::from_secs(20);
+    while ask().await != "miss" {
+        assert!(Instant::now() < end, "it lives longer than a second");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(other.gateway.log().contains("DEBUG"));
     assert_eq!(slack.bodies().len(), 2, "nothing more is posted");
 }

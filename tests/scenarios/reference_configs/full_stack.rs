@@ -1,7 +1,8 @@
 //! Replicas, retries, cooldowns, fallbacks, and a cache that knows similar questions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use test_servers::Redis;
 use tests::{Provider, Script};
 
@@ -85,6 +86,19 @@ async fn everything_takes_effect() {
     assert_eq!(told.status, 200, "{}", told.text);
     assert_eq!(told.header("x-litellm-attempted-fallbacks"), "1");
 
+    // One's own model gets the key that the file gives it.
+    let sent = [cast.other.headers(), second.headers()].concat();
+    assert!(sent.iter().all(|h| h["authorization"] == "Bearer fake"));
+
+    // Models come over the API, as `store_model_in_db` says.
+    let model = json!({
+        "model_name": "added",
+        "litellm_params": {"model": "openai/gpt-added", "api_key": "os.environ/OPENAI_API_KEY"},
+    });
+    let made = on.post("/model/new", model.clone()).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    assert_eq!(on.chat("added", "hi").send().await.status, 200);
+
     // A similar question is answered from the cache.
     let ask = |question: &str| on.chat(SMALL, question);
     assert_eq!(ask("How can I reset my password?").send().await.status, 200);
@@ -92,22 +106,121 @@ async fn everything_takes_effect() {
     let told = hit.header("x-tollgate-cache");
     assert!(told.starts_with("hit; kind=semantic"), "{told}");
     let log = on.gateway.log();
-    assert!(
-        log.contains("litellm_settings.success_callback"),
-        "told at the start: {log}"
-    );
+    for told in [
+        "litellm_settings.success_callback",
+        "litellm_settings.failure_callback",
+        "litellm_settings.langfuse_public_key",
+        "general_settings.database_url",
+    ] {
+        assert!(log.contains(told), "{told} is told at the start: {log}");
+    }
     drop(on);
+
+    // Exact answers only without the threshold, and they lie in Redis: another process has them.
+    let exact = swap(
+        &text,
+        "    similarity_threshold: 0.90        # semantic caching\n",
+        "",
+    );
+    for expected in ["miss", "hit; kind=exact; similarity=1.0000"] {
+        let again = cast.ingress(&exact).await;
+        let told = again.chat(SMALL, "Where is my parcel?").send().await;
+        assert_eq!(told.header("x-tollgate-cache"), expected);
+        let told = again.chat(SMALL, "Where's my parcel?").send().await;
+        let cache = told.header("x-tollgate-cache");
+        assert!(!cache.contains("semantic"), "{cache}");
+    }
 
     let off = without(
         &swap(&text, "cache: true", "cache: false"),
         "router_settings",
     );
+    let off = swap(&off, "store_model_in_db: true", "store_model_in_db: false");
+    // Without the second entry of its name nobody stands in.
+    let entry = "  - model_name: gpt-4o\n    litellm_params:\n      model: openai/gpt-4o-mini\n      api_key: os.environ/OPENAI_API_KEY\n";
+    let off = swap(&off, entry, "");
     let off = cast.ingress(&off).await;
+    cast.openai.script(LARGE, failing(500));
+    assert_eq!(off.chat(LARGE, "Who stands in?").send().await.status, 500);
+    let refused = off.post("/model/new", model).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["param"]),
+        (400, &json!("store_model_in_db"))
+    );
     assert_eq!(off.chat(CLAUDE, "Is water wet?").send().await.status, 401);
     for _ in 0..2 {
         let told = off.chat(SMALL, "How do I reset my password?").send().await;
         assert_eq!(told.header("x-tollgate-cache"), "");
     }
+}
+
+/// `num_retries`, `retry_after`, and the deployment's own `rpm`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_wait_and_limits_of_a_deployment_hold() {
+    let cast = Cast::new().await;
+    let plain = swap(FILE, "cache: true", "cache: false");
+    let text = swap(&plain, "retry_after: 5", "retry_after: 0.2");
+    let text = swap(&text, "allowed_fails: 2", "allowed_fails: 9");
+    let on = cast.ingress(&swap(&text, "rpm: 10000", "rpm: 2")).await;
+    // At its one deployment, as often as the file says.
+    cast.openai.script(SMALL, failing(500));
+    let began = Instant::now();
+    assert_eq!(on.chat(SMALL, "hi").send().await.status, 500);
+    assert_eq!(asked(&cast.openai), [SMALL; 4], "three retries");
+    assert!(
+        began.elapsed() >= Duration::from_millis(600),
+        "the wait before each"
+    );
+    // Two calls a minute, whatever comes then goes to the one that stands in; a minute may end on the way.
+    cast.openai.script(SMALL, Script::default());
+    let before = asked(&cast.openai).len();
+    for at in 0..7 {
+        let told = on.chat(LARGE, &format!("question {at}")).send().await;
+        assert_eq!(told.status, 200, "{}", told.text);
+    }
+    let models = asked(&cast.openai).split_off(before);
+    let large = models.iter().filter(|model| *model == LARGE).count();
+    assert!((2..=4).contains(&large), "{models:?}");
+    drop(on);
+
+    let off = cast.ingress(&without(&plain, "router_settings")).await;
+    cast.openai.script(SMALL, failing(500));
+    let before = asked(&cast.openai).len();
+    assert_eq!(off.chat(SMALL, "hi").send().await.status, 500);
+    for at in 0..7 {
+        assert_eq!(off.chat(LARGE, &format!("{at}")).send().await.status, 200);
+    }
+    let models = asked(&cast.openai).split_off(before);
+    assert_eq!(models.iter().filter(|model| *model == SMALL).count(), 1);
+    assert_eq!(models.iter().filter(|model| *model == LARGE).count(), 7);
+}
+
+/// The other two words that the comment names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_chosen_as_the_file_says() {
+    let (cast, second) = (Cast::new().await, Provider::start().await);
+    let text = swap(FILE, "http://vllm-1:8000/v1", &cast.other.base_url());
+    let text = swap(&text, "http://vllm-2:8000/v1", &second.base_url());
+    let text = swap(&text, "cache: true", "cache: false");
+    let slow = Script {
+        delay: Duration::from_millis(150),
+        ..Script::default()
+    };
+    cast.other.script(LLAMA, slow);
+    let mut shares = Vec::new();
+    for word in ["latency-based", "simple-shuffle"] {
+        let text = swap(&text, "least-busy        # or", &format!("{word} # or"));
+        let stage = cast.ingress(&text).await;
+        let before = cast.other.books().requests;
+        for at in 0..24 {
+            let told = stage.chat("llama-3.1-8b", &format!("{at}")).send().await;
+            assert_eq!(told.status, 200, "{}", told.text);
+        }
+        shares.push(cast.other.books().requests - before);
+    }
+    // Once to be known; by the draw of a coin each time.
+    assert!(shares[0] <= 2, "{shares:?}");
+    assert!((3..=21).contains(&shares[1]), "{shares:?}");
 }
 
 async fn wait(holds: impl Fn() -> bool) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::world::money;
 
-use super::{Cast, without};
+use super::{Cast, swap, without};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/07-key-settings.yaml");
 
@@ -60,6 +60,27 @@ async fn everything_takes_effect() {
         200
     );
     drop(on);
+
+    // The other two limits, with room for nothing.
+    for (from, to, told) in [
+        (
+            "monthly_limit: 100 ",
+            "monthly_limit: 0.000001 ",
+            "Budget has been exceeded!",
+        ),
+        (
+            "tokens_per_minute: 100000\n",
+            "tokens_per_minute: 1\n",
+            "Limit type: tokens",
+        ),
+    ] {
+        let poor = cast.ingress(&swap(FILE, from, to)).await;
+        let refused = poor.chat_as("user-key-123", "gpt-4", "hi").send().await;
+        assert_eq!(refused.status, 429, "{}", refused.text);
+        assert!(refused.message().contains(told), "{}", refused.text);
+        let other = poor.chat_as("user-key-456", "gpt-4", "hi").send().await;
+        assert_eq!(other.status, 200, "{}", other.text);
+    }
 
     let off = cast.ingress(&without(FILE, "key_settings:")).await;
     let told = off.chat_as("user-key-123", "gpt-4", "hi").send().await;

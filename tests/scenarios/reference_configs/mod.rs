@@ -177,6 +177,32 @@ fn swap(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
+/// What `tollgate config check` says of a file, and whether it may be used.
+fn checked(cast: &Cast, text: &str) -> (bool, String) {
+    let path = cast.write("checked.yaml", text);
+    let mut check = std::process::Command::new(tests::gateway::executable());
+    check.args(["config", "check", path.to_str().unwrap()]);
+    for name in [
+        "OPENAI",
+        "ANTHROPIC",
+        "DEEPSEEK",
+        "ZAI",
+        "COHERE",
+        "OPENAI_EU",
+    ] {
+        check.env(format!("{name}_API_KEY"), "k");
+    }
+    for name in ["LITELLM_MASTER_KEY", "GATEWAY_MASTER_KEY"] {
+        check.env(name, MASTER);
+    }
+    let output = check.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
 /// The file without one of its sections.
 fn without(text: &str, section: &str) -> String {
     let mut inside = false;

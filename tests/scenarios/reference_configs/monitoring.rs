@@ -23,6 +23,13 @@ async fn everything_takes_effect() {
         .collect();
     assert!(lines.iter().any(|line| line["level"] == "INFO"), "{log}");
 
+    let quiet = swap(FILE, "log_level: \"info\"", "log_level: \"error\"");
+    let mut quiet = cast.ingress(&quiet).await;
+    assert_eq!(quiet.chat("gpt-4o", "hi").send().await.status, 200);
+    quiet.gateway.stop();
+    let log = quiet.gateway.log();
+    assert!(!log.contains("INFO"), "{log}");
+
     let elsewhere = swap(FILE, "\"/metrics\"", "\"/internal/metrics\"");
     let elsewhere = swap(
         &elsewhere,

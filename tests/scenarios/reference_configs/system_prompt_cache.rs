@@ -1,9 +1,12 @@
 //! A cache in which nobody gets what another one asked for.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use test_servers::Redis;
+use tests::Provider;
 
-use super::{Cast, Stage, swap};
+use super::{Cast, Stage, asked, swap};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/11-system-prompt-cache.yaml");
 
@@ -64,4 +67,67 @@ async fn everything_takes_effect() {
     let [a, _] = two_of_a_team(&none).await;
     assert_eq!(cached(&none, &a, "eve").await, "");
     assert_eq!(cached(&none, &a, "eve").await, "");
+    drop(none);
+
+    // An answer lives as long as the file says.
+    let short = cast
+        .ingress(&swap(&text, "cache_ttl: 3600", "cache_ttl: 1"))
+        .await;
+    let [a, _] = two_of_a_team(&short).await;
+    assert_eq!(cached(&short, &a, "eve").await, "miss");
+    let end = Instant::now() + Duration::from_secs(20);
+    assert_eq!(cached(&short, &a, "eve").await, hit);
+    while cached(&short, &a, "eve").await != "miss" {
+        assert!(Instant::now() < end, "it lives longer than a second");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// "But the system prompt": all who have the same one come to the same deployment, whose provider keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_system_prompt_is_what_they_share() {
+    let (cast, second) = (Cast::new().await, Provider::start().await);
+    let text = swap(FILE, "enable_cache: true", "enable_cache: false");
+    let first = "  - model_name: deepseek-v4\n";
+    let beside = format!(
+        "  - model_name: deepseek-v4\n    litellm_params: {{model: deepseek/deepseek-chat-v4, api_key: k, api_base: \"{}\"}}\n{first}",
+        second.base_url()
+    );
+    let text = swap(&text, first, &beside);
+    let mut seen = Vec::new();
+    for file in [
+        text.clone(),
+        swap(
+            &text,
+            "cache_system_prompt_only: true",
+            "cache_system_prompt_only: false",
+        ),
+    ] {
+        let stage = cast.ingress(&file).await;
+        for prompt in 0..3 {
+            cast.other.forget();
+            second.forget();
+            for user in 0..8 {
+                let chat = stage.chat("deepseek-v4", &format!("I am {user}"));
+                let chat = chat.with("user", format!("user-{user}")).with(
+                    "messages",
+                    json!([
+                        {"role": "system", "content": format!("You are agent {prompt}.")},
+                        {"role": "user", "content": format!("I am {user}")},
+                    ]),
+                );
+                assert_eq!(chat.send().await.status, 200);
+            }
+            seen.push((asked(&cast.other).len(), asked(&second).len()));
+        }
+    }
+    let (on, off) = seen.split_at(3);
+    assert!(
+        on.iter().all(|shares| matches!(shares, (0, 8) | (8, 0))),
+        "{seen:?}"
+    );
+    assert!(
+        off.iter().any(|shares| !matches!(shares, (0, 8) | (8, 0))),
+        "{seen:?}"
+    );
 }

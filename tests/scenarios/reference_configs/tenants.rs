@@ -31,7 +31,33 @@ async fn everything_takes_effect() {
         assert_eq!(told.header("x-litellm-key-max-budget"), "1000.0");
     }
     assert_eq!(on.metric(ALERTS).await, Some(0.0));
+    // A calendar month, of this user.
+    let info = on.cast.http.get(format!("{}/key/info", on.gateway.url()));
+    let info = info.bearer_auth("tenant-a-key").send().await.unwrap();
+    let info: serde_json::Value = info.json().await.unwrap();
+    let info = &info["info"];
+    assert_eq!(
+        (&info["budget_duration"], &info["user_id"]),
+        (&"monthly".into(), &"tenant-a".into())
+    );
+    let resets = info["budget_reset_at"].as_str().unwrap();
+    assert!(resets.contains("-01T00:00:00"), "{info}");
     drop(on);
+
+    // Two a minute, and a minute may end on the way.
+    let slow = cast
+        .ingress(&swap(FILE, "rpm_limit: 1000", "rpm_limit: 2"))
+        .await;
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let told = slow.chat_as("tenant-a-key", "glm-4", "hi").send().await;
+        statuses.push(told.status);
+    }
+    assert!(
+        statuses.contains(&429) && statuses.contains(&200),
+        "{statuses:?}"
+    );
+    drop(slow);
 
     // A tenant with little, whose one call carries it over four fifths: prices are the file's own.
     let priced = "api_key: \"${DEEPSEEK_API_KEY}\", output_cost_per_token: 0.001, max_tokens: 5}";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tests::Script;
 
-use super::{Cast, asked, failing, last, swap};
+use super::{Cast, asked, checked, failing, last, swap};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/09-unified-access.yaml");
 const MODEL: &str = "deepseek-chat-v4";
@@ -15,7 +15,11 @@ const QUESTION: &str = "a question that nobody but the model may read";
 async fn everything_takes_effect() {
     let cast = Cast::new().await;
     let text = swap(FILE, "https://api.deepseek.com", &cast.other.base_url());
+    let (good, said) = checked(&cast, FILE);
+    assert!(good && said.contains("listens on 0.0.0.0:4000\n"), "{said}");
     let text = swap(&text, "  host: \"0.0.0.0\"", "  host: \"127.0.0.1\"");
+    let (_, said) = checked(&cast, &swap(&text, "  port: 4000\n", ""));
+    assert!(said.contains("listens on 127.0.0.1:4000\n"), "{said}");
     let on = cast.ingress(&text).await;
     let ask = || on.chat("deepseek-v4", QUESTION).with("seed", 7);
     assert_eq!(ask().send().await.status, 200);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use config::{Listed, ModelEntry};
+use config::{Listed, Loaded, ModelEntry};
 use schemas::{Meter, PriceEntry};
 
 use crate::cli::ConfigCommand;
@@ -11,10 +11,23 @@ use crate::settings;
 
 pub fn run(command: &ConfigCommand) -> Result<()> {
     let ConfigCommand::Check { file } = command;
-    let loaded = settings::read(file)?;
     let prices = metering::builtin();
-    let told = config::check_with(&loaded, &|entry| listed(&prices, entry));
-    Ok(writeln!(std::io::stdout(), "{}", told.trim_end())?)
+    let tell = |loaded: &Loaded| config::check_with(loaded, &|entry| listed(&prices, entry));
+    let mut out = std::io::stdout();
+    match settings::read(file) {
+        Ok(loaded) => Ok(writeln!(out, "{}", tell(&loaded).trim_end())?),
+        Err(error) => {
+            // Where only variables are missing, as on a machine without the secrets, it is explained all the same.
+            if let Some(loaded) = settings::read_without_secrets(file) {
+                writeln!(
+                    out,
+                    "it does not start here, where variables are missing; with them it does this:\n\n{}\n",
+                    tell(&loaded).trim_end()
+                )?;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// What the built-in catalog says of a deployment's model.

@@ -5,7 +5,7 @@ mod routing;
 
 use std::fmt::Write as _;
 
-use crate::settings::{AlertShape, Config, LogFile, Period, SyncMode};
+use crate::settings::{AlertShape, Config, LogFile, Period, Server, SyncMode};
 use crate::{Loaded, ModelEntry};
 
 /// What the configuration does, deployment by deployment, and what of it has no effect.
@@ -75,6 +75,30 @@ fn without_login(url: &str) -> String {
     )
 }
 
+fn write_access(out: &mut String, server: &Server) -> std::fmt::Result {
+    let access = &server.access;
+    if !access.addresses.is_empty() {
+        let of = if access.forwarded {
+            ", by the last address of x-forwarded-for"
+        } else {
+            ""
+        };
+        let shown: Vec<_> = access.addresses.iter().map(ToString::to_string).collect();
+        writeln!(out, "  answers only {}{of}", shown.join(", "))?;
+    }
+    if !access.routes.is_empty() {
+        writeln!(out, "  only the routes {}", access.routes.join(", "))?;
+    }
+    if !access.admin_routes.is_empty() {
+        writeln!(
+            out,
+            "  for the master key only: {}",
+            access.admin_routes.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
 fn write_server(out: &mut String, config: &Config) -> std::fmt::Result {
     let server = &config.server;
     writeln!(out, "server\n  listens on {}:{}", server.host, server.port)?;
@@ -86,6 +110,9 @@ fn write_server(out: &mut String, config: &Config) -> std::fmt::Result {
     writeln!(out, "  master key: {key}")?;
     if server.always_include_stream_usage {
         writeln!(out, "  every stream ends with its usage")?;
+    }
+    if server.cost_in_stream_usage {
+        writeln!(out, "  the usage of a stream says what the call cost")?;
     }
     match &server.metrics.path {
         Some(path) if server.metrics.needs_key => writeln!(out, "  metrics at {path}, with a key")?,
@@ -114,6 +141,7 @@ fn write_server(out: &mut String, config: &Config) -> std::fmt::Result {
     if server.demands.no_tags {
         writeln!(out, "  calls with metadata.tags are refused")?;
     }
+    write_access(out, server)?;
     let log = &config.log;
     let format = match log.format {
         crate::LogFormat::Text => "text",
@@ -178,6 +206,16 @@ fn write_budgets(out: &mut String, config: &Config) -> std::fmt::Result {
             window(budgets.global_period)
         )?,
         None => writeln!(out, "  none over all keys")?,
+    }
+    if let Some(usd) = budgets.user_budget {
+        writeln!(
+            out,
+            "  {usd} USD {} over the keys of each user without a budget of its own",
+            window(budgets.user_period)
+        )?;
+    }
+    if let Some(usd) = budgets.end_user_budget {
+        writeln!(out, "  {usd} USD for the life of each customer")?;
     }
     if let Some(most) = budgets.global_parallel {
         writeln!(out, "  over all keys: {most} calls in flight")?;
@@ -310,8 +348,8 @@ fn write_stores(out: &mut String, config: &Config) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "stores\n  journal: {sync}, at most {} bytes",
-        config.journal.cap_bytes
+        "stores\n  journal: {sync}, at most {}",
+        bytes(config.journal.cap_bytes)
     )?;
     match &config.kafka {
         Some(kafka) => writeln!(
@@ -343,10 +381,35 @@ fn write_stores(out: &mut String, config: &Config) -> std::fmt::Result {
         )?,
         None => writeln!(out, "  usage tables: embedded, port {}", clickhouse.port)?,
     }
+    writeln!(out, "when it is stopped")?;
+    if !config.drain.lame_duck.is_zero() {
+        writeln!(
+            out,
+            "  readiness says no for {} s, and calls are still taken",
+            config.drain.lame_duck.as_secs_f64()
+        )?;
+    }
     writeln!(
         out,
-        "end\n  readiness says no for {} s, calls have {} s to end",
-        config.drain.lame_duck.as_secs_f64(),
+        "  calls in progress have {} s to end",
         config.drain.deadline.as_secs_f64()
+    )?;
+    writeln!(
+        out,
+        "when this file changes\n  it is in force for the calls that begin after, whole or not at all, but for these, which wait \
+         for the next start:\n  {}",
+        crate::changes::names().join(", ")
     )
+}
+
+/// Bytes as people say them.
+fn bytes(count: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let even = units
+        .iter()
+        .find(|(_, unit)| count >= *unit && count.is_multiple_of(*unit));
+    match even {
+        Some((name, unit)) => format!("{} {name}", count / unit),
+        None => format!("{count} bytes"),
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::{Result, Write as _};
 
 use super::{Catalog, without_login};
 use crate::settings::Config;
-use crate::{Dialect, ModelEntry, Routing, Strategy};
+use crate::{DecimalText, Dialect, ModelEntry, Routing, Strategy};
 
 pub(super) fn write(out: &mut String, config: &Config, catalog: Catalog<'_>) -> Result {
     writeln!(out, "models")?;
@@ -95,7 +95,7 @@ fn write_deployment(
             }
         }
     }
-    writeln!(out, "  [{}]", model.deployment_id)?;
+    writeln!(out, "  [id {}]", model.deployment_id)?;
     if model.hints.stands_in {
         writeln!(
             out,
@@ -103,7 +103,10 @@ fn write_deployment(
         )?;
     }
     let (timeouts, limits) = (&model.timeouts, &model.limits);
-    let mut line = vec![format!("at most {} s", timeouts.total.as_secs_f64())];
+    let mut line = vec![format!(
+        "a call takes at most {} s",
+        timeouts.total.as_secs_f64()
+    )];
     if timeouts.total_stream != timeouts.total {
         line.push(format!(
             "{} s streamed",
@@ -140,6 +143,22 @@ fn write_deployment(
     if matches!(model.dialect, Dialect::Demo | Dialect::Unsupported(_)) {
         return Ok(());
     }
+    let mut known = Vec::new();
+    known.extend(hints.cost.map(|usd| {
+        format!("{usd} USD per 1,000 tokens where no price is known; steers, and bills nothing")
+    }));
+    known.extend(hints.latency.map(|first| {
+        format!(
+            "{} ms to the first token, until it is measured",
+            first.as_millis()
+        )
+    }));
+    if !hints.capabilities.is_empty() {
+        known.push(format!("can {}", hints.capabilities.join(", ")));
+    }
+    if !known.is_empty() {
+        writeln!(out, "        hints for routing: {}", known.join("; "))?;
+    }
     write_model(out, model, catalog)?;
     write_params(out, model)
 }
@@ -161,9 +180,9 @@ fn write_model(out: &mut String, model: &ModelEntry, catalog: Catalog<'_>) -> Re
             let prices: Vec<_> = model
                 .prices
                 .iter()
-                .map(|(name, price)| format!("{name} {price}"))
+                .map(|(name, price)| priced(name, price))
                 .collect();
-            format!("priced here: {}", prices.join(", "))
+            format!("priced by this file: {}", prices.join(", "))
         }
         (true, Some(listed)) if !listed.prices.is_empty() => {
             format!("priced by the catalog: {}", listed.prices)
@@ -172,6 +191,19 @@ fn write_model(out: &mut String, model: &ModelEntry, catalog: Catalog<'_>) -> Re
         (true, _) => "no price in the built-in catalog".to_owned(),
     });
     writeln!(out, "        {}", line.join(", "))
+}
+
+/// Prices of tokens by the million, as providers list them; others as the file has them.
+fn priced(name: &str, price: &DecimalText) -> String {
+    let what = match name {
+        "input_cost_per_token" => "in",
+        "output_cost_per_token" => "out",
+        "cache_read_input_token_cost" => "read from the provider's cache",
+        _ => return format!("{name} {price}"),
+    };
+    // To be read, not to be billed by.
+    let million = (price.to_f64() * 1e12).round() / 1e6;
+    format!("{million} USD a million tokens {what}")
 }
 
 fn write_params(out: &mut String, model: &ModelEntry) -> Result {
@@ -266,7 +298,7 @@ fn write_failing(out: &mut String, routing: &Routing, deployments: &[&ModelEntry
         .filter(|other| other != name)
         .collect();
     if !others.is_empty() {
-        write!(out, "    then: {}", others.join(", "))?;
+        write!(out, "    then the next name: {}", others.join(", "))?;
         if lists.attempts_each > 1 {
             write!(out, ", {} attempts at each", lists.attempts_each)?;
         }

@@ -1,14 +1,13 @@
 //! `general_settings`.
 
 use super::{
-    ALERTS, ANY_LIST, ANY_MAP, DATABASE, HEALTH, PASS_THROUGH, SSO, TEXTS, UI, judged, later,
-    never, on,
+    ALERTS, ANY_LIST, ANY_MAP, DATABASE, HEALTH, PASS_THROUGH, SHARED, SSO, TEXTS, UI, judged,
+    later, never, on,
 };
 use crate::kind::{Kind, Setting};
 
 const SECRETS: &str = "secret managers do not take effect yet; give os.environ/NAME";
 const RESET: &str = "a budget's window is a function of time: nothing resets it";
-const ROUTES: &str = "restricting routes does not take effect yet";
 const RETENTION: &str = "usage rows stay: give ClickHouse's table usage_rows a TTL";
 const FORWARD: &str = "headers of clients do not travel to providers yet";
 
@@ -233,11 +232,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "each ingress looks by itself: what one can reach another may not",
     ),
     later("model_list_healthy_only", Kind::Bool, HEALTH),
-    later(
-        "coordination_redis",
-        ANY_MAP,
-        "Redis does not take effect yet; limits and budgets are kept in this process",
-    ),
+    later("coordination_redis", ANY_MAP, SHARED),
     later("key_management_system", Kind::Text, SECRETS),
     later("key_management_settings", Kind::Any, SECRETS),
     later("use_google_kms", Kind::Bool, SECRETS),
@@ -273,7 +268,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     later(
         "default_team_disabled",
         Kind::Bool,
-        "bounds for new keys do not take effect yet",
+        "only the master key makes keys, whatever team they are of",
     ),
     later(
         "disable_auto_add_proxy_admin_to_teams",
@@ -313,18 +308,34 @@ pub(super) const SETTINGS: &[Setting] = &[
     later(
         "service_account_settings",
         Kind::Any,
-        "demands on requests do not take effect yet",
+        "demands on service accounts alone do not take effect yet; enforced_params holds for all",
     ),
     later(
         "allow_client_side_credentials",
         Kind::Bool,
         "clients cannot bring provider keys yet",
     ),
-    later("allowed_routes", TEXTS, ROUTES),
-    later("public_routes", TEXTS, ROUTES),
-    later("admin_only_routes", TEXTS, ROUTES),
-    later("allowed_ips", TEXTS, ROUTES),
-    later("use_x_forwarded_for", Kind::Bool, ROUTES),
+    on(
+        "allowed_routes",
+        TEXTS,
+        "only these routes are answered, beside health and metrics; a `*` at the end stands for the rest",
+    ),
+    on("admin_only_routes", TEXTS, "routes for the master key only"),
+    never(
+        "public_routes",
+        TEXTS,
+        "a call without a key is nobody's to pay, and what is not about calls tells of others",
+    ),
+    on(
+        "allowed_ips",
+        TEXTS,
+        "only clients with these addresses are answered, beside health and metrics; 10.0.0.0/8 is a network",
+    ),
+    on(
+        "use_x_forwarded_for",
+        Kind::Bool,
+        "true: for allowed_ips a client's address is the last one of x-forwarded-for, which the proxy before us wrote",
+    ),
     on(
         "block_robots",
         Kind::Bool,
@@ -342,7 +353,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     later(
         "disable_responses_id_security",
         Kind::Bool,
-        "/v1/responses does not take effect yet",
+        "ids of answers pass as the provider made them",
     ),
     later(
         "provider_url_destination_allowed_hosts",

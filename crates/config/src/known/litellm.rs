@@ -6,12 +6,12 @@ use super::{
 };
 use crate::kind::{Kind, Setting};
 
-const STORE: &str =
-    "this store does not take effect yet; answers are kept by this process, on local disk";
+const STORE: &str = "belongs to a store, or a way to it, that is not here: answers are on local disk, or in Redis by host and port or by url";
 const EMBEDDING: &str = "embeddings are made by the built-in model; no text leaves the machine";
-const USER_BUDGETS: &str = "default budgets of users and customers do not take effect yet; keys, teams and the whole have theirs";
-const KEY_DEFAULTS: &str = "defaults and bounds for new keys and teams do not take effect yet";
-const TLS: &str = "certificates are always verified against the system's roots";
+const USER_DEFAULTS: &str =
+    "users are whoever a key names as its user_id; max_internal_user_budget is their budget";
+const TEAM_DEFAULTS: &str = "defaults for new teams do not take effect yet; those for keys do";
+const TLS: &str = "ssl_verify says whose certificates are believed; how they are shown is fixed";
 const METRICS: &str = "the labels of /metrics are fixed";
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -189,16 +189,40 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Positive,
         "the same as general_settings.global_max_parallel_requests",
     ),
-    later("max_user_budget", Kind::Usd, USER_BUDGETS),
-    later("max_internal_user_budget", Kind::Usd, USER_BUDGETS),
-    later("internal_user_budget_duration", Kind::Window, USER_BUDGETS),
-    later("max_end_user_budget", Kind::Usd, USER_BUDGETS),
-    later("max_end_user_budget_id", Kind::Text, USER_BUDGETS),
-    later("max_ui_session_budget", Kind::Usd, USER_BUDGETS),
-    later("default_internal_user_params", ANY_MAP, USER_BUDGETS),
-    later("default_user_params", ANY_MAP, USER_BUDGETS),
-    later("default_max_internal_user_budget", Kind::Usd, USER_BUDGETS),
-    later("default_team_params", ANY_MAP, KEY_DEFAULTS),
+    later(
+        "max_user_budget",
+        Kind::Usd,
+        "LiteLLM itself no longer reads it; give max_internal_user_budget or max_end_user_budget",
+    ),
+    on(
+        "max_internal_user_budget",
+        Kind::Usd,
+        "USD over the keys of each user (user_id) without a budget of its own",
+    ),
+    on(
+        "internal_user_budget_duration",
+        Kind::Window,
+        "the period of max_internal_user_budget; none means for life",
+    ),
+    on(
+        "max_end_user_budget",
+        Kind::Usd,
+        "USD for the life of each customer (user of a call)",
+    ),
+    later(
+        "max_end_user_budget_id",
+        Kind::Text,
+        "budgets with an id of their own do not take effect yet; give max_end_user_budget",
+    ),
+    never("max_ui_session_budget", Kind::Usd, UI),
+    later("default_internal_user_params", ANY_MAP, USER_DEFAULTS),
+    later("default_user_params", ANY_MAP, USER_DEFAULTS),
+    on(
+        "default_max_internal_user_budget",
+        Kind::Usd,
+        "the same as max_internal_user_budget",
+    ),
+    later("default_team_params", ANY_MAP, TEAM_DEFAULTS),
     later("default_team_settings", ANY_LIST, CALLBACK),
     on(
         "default_key_generate_params",
@@ -210,11 +234,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Section(&[KEY_BOUNDS]),
         "the most that /key/generate gives; also what it gives where a request says nothing",
     ),
-    later("key_generation_settings", ANY_MAP, KEY_DEFAULTS),
+    later(
+        "key_generation_settings",
+        ANY_MAP,
+        "only the master key makes keys",
+    ),
     later(
         "enable_key_alias_format_validation",
         Kind::Bool,
-        KEY_DEFAULTS,
+        "any text that no other key has is an alias",
     ),
     judged(
         "success_callback",
@@ -293,15 +321,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "true: /metrics wants a key",
     ),
-    later(
+    on(
         "include_cost_in_streaming_usage",
         Kind::Bool,
-        "cost inside of streamed usage does not take effect yet",
+        "true: the usage that a stream ends with has the cost of the call, in USD",
     ),
-    later(
+    judged(
         "return_response_headers",
         Kind::Bool,
-        "the provider's headers do not travel back yet",
+        "always so: the provider's headers come back as llm_provider-<name>",
     ),
     later(
         "forward_traceparent_to_llm_provider",
@@ -359,7 +387,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "Azure's directory sign-in does not take effect yet",
     ),
-    later("use_litellm_proxy", Kind::Bool, super::ROUTING),
+    later(
+        "use_litellm_proxy",
+        Kind::Bool,
+        "give a model litellm_proxy/<name> with the api_base of the other proxy",
+    ),
     later(
         "credential_list",
         ANY_LIST,
@@ -368,13 +400,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     later(
         "disable_hf_tokenizer_download",
         Kind::Bool,
-        "tokenizers are not used yet",
+        super::TOKENIZERS,
     ),
-    later(
-        "disable_token_counter",
-        Kind::Bool,
-        "tokenizers are not used yet",
-    ),
+    later("disable_token_counter", Kind::Bool, super::TOKENIZERS),
     later(
         "enable_loadbalancing_on_batch_endpoints",
         Kind::Bool,
@@ -453,7 +481,7 @@ pub(super) const CACHE_PARAMS: &[Setting] = &[
     judged(
         "type",
         Kind::Word(TYPES),
-        "where answers are kept; local takes effect, the others are kept locally too",
+        "where answers are kept: local, disk, redis, valkey; those of the other kinds are kept locally",
     ),
     on(
         "ttl",

@@ -82,8 +82,10 @@ const UI: &str = "belongs to LiteLLM's web interface";
 const SSO: &str = "other ways to sign in than keys do not take effect yet";
 const GUARDRAILS: &str = "guardrails do not take effect yet";
 const PASS_THROUGH: &str = "pass-through endpoints do not take effect yet";
-const PARAMETERS: &str =
-    "parameters of the request reach the provider untouched; this does not take effect yet";
+const PARAMETERS: &str = "this change of requests does not take effect yet; drop_params, additional_drop_params and extra_body do";
+/// Of settings about another store than ours.
+const SHARED: &str = "give tollgate.redis.url: limits and budgets that several processes share";
+const TOKENIZERS: &str = "prompts are counted by tokenizers that are built in";
 
 /// The keys of the file itself.
 pub(crate) const TOP: &[Setting] = &[

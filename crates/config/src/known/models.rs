@@ -223,17 +223,17 @@ pub(super) const PARAMS: &[Setting] = &[
     later(
         "mock_timeout",
         Kind::Bool,
-        "canned answers do not take effect yet; the model tollgate/demo is one",
+        "of canned answers, mock_response alone takes effect",
     ),
     later(
         "mock_delay",
         Kind::Number,
-        "canned answers do not take effect yet; the model tollgate/demo is one",
+        "of canned answers, mock_response alone takes effect",
     ),
     later(
         "mock_tool_calls",
         Kind::Any,
-        "canned answers do not take effect yet; the model tollgate/demo is one",
+        "of canned answers, mock_response alone takes effect",
     ),
     later(
         "litellm_credential_name",
@@ -374,7 +374,7 @@ pub(super) const PARAMS: &[Setting] = &[
         Kind::Bool,
         "prompts and answers are never logged",
     ),
-    later("hf_model_name", Kind::Text, "tokenizers are not used yet"),
+    later("hf_model_name", Kind::Text, super::TOKENIZERS),
     later("keep_alive", Kind::Any, OLLAMA),
     later("num_ctx", Kind::Positive, OLLAMA),
     later("num_predict", Kind::Signed, OLLAMA),
@@ -541,7 +541,7 @@ pub(super) const INFO: &[Setting] = &[
         Kind::Bool,
         "is not looked at",
     ),
-    later("custom_tokenizer", Kind::Any, "tokenizers are not used yet"),
+    later("custom_tokenizer", Kind::Any, super::TOKENIZERS),
     later("ptu_*", Kind::Any, "reserved capacity is not priced yet"),
     later(
         "cost_per_ptu_per_hour",

@@ -1,7 +1,8 @@
 //! `router_settings`.
 
 use super::{
-    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, GUARDRAILS, ROUTING, TEXTS, judged, later, never, on,
+    ALERTS, ANY_LIST, ANY_MAP, CALLBACK, GUARDRAILS, ROUTING, SHARED, TEXTS, judged, later, never,
+    on,
 };
 use crate::kind::{Kind, Setting};
 
@@ -215,11 +216,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         ANY_MAP,
         "give litellm_settings.cache_params",
     ),
-    later(
-        "redis_*",
-        Kind::Secret,
-        "Redis does not take effect yet; limits and budgets are kept in this process",
-    ),
+    later("redis_*", Kind::Secret, SHARED),
     later("alerting_config", ANY_MAP, ALERTS),
     later(
         "assistants_config",

@@ -385,6 +385,17 @@ mod tests {
         ("aihubmix", "https://aihubmix.com/v1", "AIHUBMIX_API_KEY", false),
         ("salad_cloud", "https://ai.salad.cloud/v1", "SALAD_CLOUD_API_KEY", false),
         ("crusoe", "https://managed-inference-api-proxy.crusoecloud.com/v1", "CRUSOE_API_KEY", true),
+        ("darkbloom", "https://api.darkbloom.dev/v1", "DARKBLOOM_API_KEY", true),
+        ("neosantara", "https://api.neosantara.xyz/v1", "NEOSANTARA_API_KEY", true),
+        ("tensormesh", "https://serverless.tensormesh.ai/v1", "TENSORMESH_INFERENCE_API_KEY", true),
+        ("libertai", "https://api.libertai.io/v1", "LIBERTAI_API_KEY", true),
+        ("empiriolabs", "https://api.empiriolabs.ai/v1", "EMPIRIOLABS_API_KEY", true),
+        ("meta", "https://api.meta.ai/v1", "META_API_KEY", false),
+        ("cognition", "https://api.cognition.ai/v1", "COGNITION_API_KEY", false),
+        ("pinstripes", "https://pinstripes.io/v1", "PINSTRIPES_API_KEY", true),
+        ("scx-ai", "https://api.scx.ai/v1", "SCX_API_KEY", true),
+        ("prism", "https://api.prisminference.com/v1", "PRISM_API_KEY", false),
+        ("sail", "https://api.sailresearch.com/v1", "SAIL_API_KEY", false),
     ];
 
     /// `litellm_core_utils/get_llm_provider_logic.py` and `openai_compatible_endpoints` of `constants.py` there.
@@ -411,6 +422,11 @@ mod tests {
         ("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
         ("featherless_ai", "https://api.featherless.ai/v1", "FEATHERLESS_AI_API_KEY"),
         ("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
+        ("qwencloud", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "QWENCLOUD_API_KEY"),
+        ("qwen_ai_platform", "https://dashscope.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
+        ("tencent", "https://tokenhub-intl.tencentcloudmaas.com/v1", "TENCENT_API_KEY"),
+        ("compactifai", "https://api.compactif.ai/v1", "COMPACTIFAI_API_KEY"),
+        ("edenai", "https://api.edenai.run/v3", "EDENAI_API_KEY"),
         ("moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
     ];
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::Secret;
 use crate::aliases::names_of;
 use crate::settings::{
-    Config, JournalConfig, LogFile, LogFormat, LogLevel, LongContext, Shortening, SyncMode,
+    Budgets, Config, JournalConfig, LogFile, LogFormat, LogLevel, LongContext, Shortening, SyncMode,
 };
 use crate::view::View;
 
@@ -143,6 +143,7 @@ fn budgets(root: &View<'_>, config: &mut Config) {
     if let (Some(period), None) = (period, budgets.global_max_budget) {
         period.warn("has no effect without a budget over all keys (litellm_settings.max_budget)");
     }
+    default_budgets(root, budgets);
     if let Some(share) = root
         .get("general_settings.budget_alert_threshold")
         .decimal()
@@ -183,6 +184,18 @@ fn budgets(root: &View<'_>, config: &mut Config) {
         }
         Some(seconds) => budgets.hold = Duration::from_secs(seconds),
         None => budgets.hold = budgets.hold.max(longest.saturating_add(HOLD_MARGIN)),
+    }
+}
+
+/// Of customers and users without a budget of their own.
+fn default_budgets(root: &View<'_>, budgets: &mut Budgets) {
+    budgets.end_user_budget = root.get("litellm_settings.max_end_user_budget").usd();
+    let user = pick(root, "litellm_settings.max_internal_user_budget");
+    budgets.user_budget = user.and_then(|view| view.usd());
+    let period = root.get("litellm_settings.internal_user_budget_duration");
+    budgets.user_period = period.period();
+    if period.is_set() && budgets.user_budget.is_none() {
+        period.warn("has no effect without max_internal_user_budget");
     }
 }
 

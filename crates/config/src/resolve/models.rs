@@ -1,7 +1,6 @@
 //! From the entries of `model_list` to deployments: provider, address, key, prices, bounds.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -105,6 +104,7 @@ pub(super) fn default_timeouts(root: &View<'_>, timeouts: &Timeouts) -> ModelTim
             .get("router_settings.stream_timeout")
             .seconds()
             .unwrap_or(total),
+        ..ModelTimeouts::of(timeouts)
     }
 }
 
@@ -168,6 +168,7 @@ fn entry(
             .seconds()
             .or(timeout)
             .unwrap_or(defaults.total_stream),
+        ..defaults
     };
     let deployment_id = info.at("id").text().unwrap_or_else(|| {
         deployment_id(
@@ -449,7 +450,7 @@ pub(crate) fn plain_entry(
     upstream: &str,
     base: String,
     key: Option<Secret>,
-    total: Duration,
+    timeouts: &Timeouts,
 ) -> ModelEntry {
     ModelEntry {
         deployment_id: deployment_id(model_name, provider.prefix, upstream, &base),
@@ -466,10 +467,7 @@ pub(crate) fn plain_entry(
         headers: Vec::new(),
         prices: Vec::new(),
         limits: ModelLimits::default(),
-        timeouts: ModelTimeouts {
-            total,
-            total_stream: total,
-        },
+        timeouts: ModelTimeouts::of(timeouts),
         hints: Hints::default(),
         params: Params::default(),
         shape: Shape {

@@ -3,6 +3,7 @@
 use super::master_from;
 use crate::settings::{Config, DefaultModels, Demands, Metrics};
 use crate::view::View;
+use crate::{Access, Network};
 
 pub(super) fn server(root: &View<'_>, config: &mut Config) {
     let general = root.at("general_settings");
@@ -30,6 +31,10 @@ pub(super) fn server(root: &View<'_>, config: &mut Config) {
         .at("always_include_stream_usage")
         .bool()
         .unwrap_or(false);
+    server.cost_in_stream_usage = root
+        .get("litellm_settings.include_cost_in_streaming_usage")
+        .bool()
+        == Some(true);
     metrics(root, &general, &mut server.metrics);
     let header = |name: &str| {
         let view = general.at(name);
@@ -51,12 +56,54 @@ pub(super) fn server(root: &View<'_>, config: &mut Config) {
         no_tags: set("reject_clientside_metadata_tags"),
     };
     server.blocks_robots = set("block_robots");
+    server.access = access(&general);
     server.default_models = DefaultModels {
         completion: general.at("completion_model").text(),
         embedding: general.at("embedding_model").text(),
         moderation: general.at("moderation_model").text(),
         image: general.at("image_generation_model").text(),
     };
+}
+
+fn access(general: &View<'_>) -> Access {
+    let nobody = |list: &View<'_>| {
+        if list.is_set() && list.items().is_empty() {
+            list.error("an empty list would answer nobody; leave it out to answer everybody");
+        }
+    };
+    let routes = |name: &str| {
+        let list = general.at(name);
+        if name == "allowed_routes" {
+            nobody(&list);
+        }
+        for view in list.items() {
+            if view.text().is_some_and(|route| !route.starts_with('/')) {
+                view.error("expected a route, such as /chat/completions or /key/*");
+            }
+        }
+        list.texts()
+    };
+    let ips = general.at("allowed_ips");
+    nobody(&ips);
+    let addresses = ips.items().into_iter().filter_map(|view| {
+        let found = Network::of(&view.text()?);
+        if found.is_none() {
+            view.error(
+                "expected an IP address, such as 10.1.2.3, or a network, such as 10.0.0.0/8",
+            );
+        }
+        found
+    });
+    let forwarded = general.at("use_x_forwarded_for");
+    if forwarded.bool() == Some(true) && !ips.is_set() {
+        forwarded.warn("has no effect without allowed_ips");
+    }
+    Access {
+        addresses: addresses.collect(),
+        forwarded: forwarded.bool() == Some(true),
+        routes: routes("allowed_routes"),
+        admin_routes: routes("admin_only_routes"),
+    }
 }
 
 fn metrics(root: &View<'_>, general: &View<'_>, metrics: &mut Metrics) {

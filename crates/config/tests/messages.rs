@@ -865,3 +865,21 @@ fn time_outs_of_the_file_come_to_each_deployment() {
     assert_eq!(timeouts.first_byte.map(|span| span.as_secs()), Some(2));
     assert_eq!((timeouts.idle.as_secs(), timeouts.total.as_secs()), (3, 9));
 }
+
+#[test]
+fn a_file_is_explained_where_its_variables_are_missing() {
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: openai/gpt-4o, api_key: \"${NOT_HERE}\"}\n\
+                - model_name: b\n  litellm_params: {model: openai/gpt-4o}\nrouter: {weights: {a: 1, b: 1}}\n";
+    let lenient = config::Strictness::AllowMissingVariables;
+    let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk".to_owned());
+    let loaded = config::parse_with(text, "f.yaml", &env, lenient).unwrap();
+    let told = config::check(&loaded);
+    for said in [
+        "key: the variable NOT_HERE, which is not there",
+        "key: the variable OPENAI_API_KEY  [id",
+        "when a call fails: 2 retries, at its other deployments",
+        "when this file changes",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+}

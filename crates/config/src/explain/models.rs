@@ -89,6 +89,9 @@ fn write_deployment(
         (None, Dialect::OpenAi | Dialect::Azure) => {
             let base = without_login(&model.api_base);
             match &model.hints.key_from {
+                Some(from) if model.api_key.is_none() => {
+                    write!(out, " at {base}, key: {from}, which is not there")?;
+                }
                 _ if model.api_key.is_none() => write!(out, " at {base}, without a key")?,
                 Some(from) => write!(out, " at {base}, key: {from}")?,
                 None => write!(out, " at {base}, with a key")?,
@@ -154,7 +157,7 @@ fn write_deployment(
         )
     }));
     if !hints.capabilities.is_empty() {
-        known.push(format!("can {}", hints.capabilities.join(", ")));
+        known.push(format!("can do {}", hints.capabilities.join(", ")));
     }
     if !known.is_empty() {
         writeln!(out, "        hints for routing: {}", known.join("; "))?;
@@ -271,11 +274,12 @@ fn write_failing(out: &mut String, routing: &Routing, deployments: &[&ModelEntry
         .and_then(|own| own.retries)
         .or(of_deployments)
         .or(routing.retries.count);
+    let pooled = routing.weights.len() > 1 && routing.weights.contains_key(name);
     let mut line = match count {
         Some(0) => "no retries".to_owned(),
         Some(1) => "1 retry".to_owned(),
         Some(count) => format!("{count} retries"),
-        None if deployments.len() > 1 => "2 retries, at its other deployments".to_owned(),
+        None if deployments.len() > 1 || pooled => "2 retries, at its other deployments".to_owned(),
         None => "no retries (num_retries adds them)".to_owned(),
     };
     let wait = own.and_then(|own| own.wait).unwrap_or(routing.retries.wait);

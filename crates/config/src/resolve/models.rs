@@ -193,6 +193,9 @@ fn entry(
         }
         None => (provider.auth, key(&params, &base, provider)),
     };
+    // One of the environment that is not sent there is not this deployment's.
+    let said_key =
+        key_from(&params, provider).filter(|_| api_key.is_some() || params.at("api_key").is_set());
     let shape = Shape {
         chat_path: own.and_then(|own| own.path.clone()),
         quirks: own.map_or_else(|| provider.quirks.to_vec(), |own| own.quirks.clone()),
@@ -223,7 +226,7 @@ fn entry(
         limits: limits(item, default_parallel),
         timeouts,
         hints: Hints {
-            key_from: key_from(&params, provider),
+            key_from: said_key,
             ..super::routing::hints(item)
         },
         params: params::params(item, everywhere),

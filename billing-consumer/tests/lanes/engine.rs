@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use analytics::Store;
 use analytics::embedded::{self, EmbeddedOptions, Supervisor, SupervisorOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 pub const PASSWORD: &str = "writer";
 const CHILD_DIR: &str = "BILLING_TEST_ENGINE_DIR";
@@ -131,6 +133,46 @@ pub async fn database() -> (String, Store) {
     let store = connect(addr, &name);
     store.migrate().await.unwrap();
     (name, store)
+}
+
+/// A client of a database on the shared engine whose statements arrive, and whose next answers, so many, are lost.
+pub async fn forgetful(database: &str) -> (Store, Arc<AtomicU32>) {
+    let lost = Arc::new(AtomicU32::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let losing = Arc::clone(&lost);
+    // Ends with the runtime of its test.
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(pass_on(client, Arc::clone(&losing)));
+        }
+    });
+    (connect(addr, database), lost)
+}
+
+async fn pass_on(client: TcpStream, losing: Arc<AtomicU32>) {
+    let engine = TcpStream::connect(shared()).await.unwrap();
+    let (mut asks, mut hears) = client.into_split();
+    let (mut tells, mut says) = engine.into_split();
+    let there = tokio::io::copy(&mut asks, &mut says);
+    let back = async {
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let read = tells.read(&mut piece).await.unwrap_or(0);
+            let loses = |left: u32| left.checked_sub(1);
+            let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+            if read == 0 || losing.fetch_update(set, get, loses).is_ok() {
+                return;
+            }
+            if hears.write_all(&piece[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        _ = there => {}
+        () = back => {}
+    }
 }
 
 /// Answer of a statement, tab-separated.

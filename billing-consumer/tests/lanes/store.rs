@@ -156,3 +156,31 @@ async fn while_the_tables_are_down_budgets_go_on_and_the_rows_come_later() {
     world.drain().await;
     supervisor.shutdown().await;
 }
+
+/// The tables have the rows and nobody heard so: they are sent again, and no sum changes.
+#[tokio::test]
+async fn answers_that_are_lost_double_nothing() {
+    let (name, store) = engine::database().await;
+    let (there, lost) = engine::forgetful(&name).await;
+    let mut world = World::new(Some(there));
+    world.settings.store_every = std::time::Duration::ZERO;
+    world.start();
+    for round in 1..=6 {
+        // That of the rows, of the ledger, of the marks; some of them twice.
+        lost.store(round, std::sync::atomic::Ordering::SeqCst);
+        for call in 1..=20 {
+            world
+                .append(&usage(u64::from(round) * 100 + call, 10))
+                .await;
+        }
+        world.brought(u64::from(round) * 20).await;
+        until("as many answers are lost", || {
+            lost.load(std::sync::atomic::Ordering::SeqCst) == 0
+        })
+        .await;
+    }
+    world.drain().await;
+    assert_eq!(engine::ask(&store, LEDGER).await, "120\t0.0000012");
+    let rows = "SELECT count() FROM usage_rows FINAL";
+    assert_eq!(engine::ask(&store, rows).await, "120");
+}

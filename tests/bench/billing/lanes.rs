@@ -204,12 +204,13 @@ async fn with_store(servers: &Servers, parts: &Parts) -> Result<Parts> {
     })
 }
 
-/// Reads everything and does nothing with it.
+/// Reads everything as a lane does, and does nothing with it.
 async fn fetched(servers: &Servers, log: &Log, events: usize) -> Result<Run> {
     let mut clock = Clock::start(servers);
     let group = servers.fresh();
+    let pause = Settings::default().budget_every;
     let mut reader = log
-        .reader(&group, &[Topic::Usage], Start::Beginning)
+        .gathering_reader(&group, &[Topic::Usage], Start::Beginning, pause)
         .await?;
     let mut count = 0;
     while count < events {

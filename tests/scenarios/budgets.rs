@@ -15,6 +15,7 @@ tests::in_both_shapes!(
     rate_limits_hold_and_say_which,
     limits_of_a_deployment_hold_for_all_ingresses_together,
     an_unpriced_model_is_visible_and_never_outruns_a_budget,
+    a_customers_budget_holds_on_every_ingress_and_after_a_kill,
 );
 
 /// What one call of `capped` costs: one word in, 500 tokens out.
@@ -407,4 +408,38 @@ async fn an_unpriced_model_is_visible_and_never_outruns_a_budget(shape: Shape) {
         );
     }
     assert!(world.spend_of(&capped).await <= NanoUsd(2_500_000_000));
+}
+
+/// `max_end_user_budget`: nobody has made these customers known before.
+async fn a_customers_budget_holds_on_every_ingress_and_after_a_kill(shape: Shape) {
+    let budget = NanoUsd(CALL.0 * 3);
+    let extra = format!("litellm_settings:\n  max_end_user_budget: {budget}\n");
+    let mut world = World::with(shape, &extra).start().await;
+    long_answers(&world.provider);
+    let ask = async |world: &World, customer: &str| {
+        let chat = world.chat("hi").with("max_tokens", 500);
+        chat.with("user", customer).send().await
+    };
+    // A hold is a bit more than a call comes to: two fit for certain, and no third one in its worst case.
+    for status in [200, 200, 429, 429] {
+        let told = ask(&world, "eve").await;
+        assert_eq!(told.status, status, "{}", told.text);
+        if status == 429 {
+            assert!(told.message().contains("Customer: eve"), "{}", told.text);
+        }
+    }
+    assert_eq!(ask(&world, "bob").await.status, 200);
+    world.rows(3).await;
+    for ingress in &mut world.ingresses {
+        ingress.again();
+    }
+    for at in 0..world.ingresses.len() {
+        world.ingresses[at].ready().await;
+    }
+    for _ in 0..world.ingresses.len() {
+        assert_eq!(ask(&world, "eve").await.status, 429);
+    }
+    assert_eq!(ask(&world, "bob").await.status, 200);
+    world.rows(4).await;
+    assert_eq!(world.ledger(), world.invoice());
 }

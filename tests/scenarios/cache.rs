@@ -169,3 +169,34 @@ async fn hits_survive_a_restart_and_can_be_refused(shape: Shape) {
     );
     assert_eq!(world.provider.books().requests, 2);
 }
+
+/// `include_cost_in_streaming_usage`, for an answer that was paid for and for one that was kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_from_the_cache_says_that_it_costs_nothing() {
+    let rules = format!("{ON}  include_cost_in_streaming_usage: true\n");
+    let world = World::with(Shape::OneMachine, &rules).start().await;
+    let chat = world.chat("Who painted Guernica?");
+    let chat = chat.with("stream_options", json!({"include_usage": true}));
+    let first = chat.stream().await;
+    let cost = |chunks: &[serde_json::Value]| {
+        let usage = &chunks.last().unwrap()["usage"];
+        usage["cost"]
+            .to_string()
+            .parse::<schemas::NanoUsd>()
+            .unwrap()
+    };
+    assert_eq!(cost(&first.chunks), world.invoice());
+    let look = chat.with("cache", json!({"no-store": true}));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let hit = loop {
+        let streamed = look.stream().await;
+        let cache = streamed.headers.get("x-tollgate-cache");
+        if cache.is_some_and(|told| told.as_bytes().starts_with(b"hit; kind=exact")) {
+            break streamed;
+        }
+        assert!(std::time::Instant::now() < deadline, "it is not kept");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(cost(&hit.chunks), schemas::NanoUsd::ZERO);
+    assert_eq!(hit.content(), first.content());
+}

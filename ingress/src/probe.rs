@@ -1,7 +1,6 @@
 //! The active look at deployments: each provider's list of models, which costs nothing, every so often, once for
-//! all deployments that are at one place under one key. Where
-//! a deployment asks for it, a call of its own instead, admitted, recorded and billed like any other: to the
-//! operator, under the tag [`TAG`].
+//! all deployments that are at one place under one key. Where the file and a deployment ask for it, a call of
+//! its own instead, admitted, recorded and billed like any other: to the operator, under the tag [`TAG`].
 //!
 //! Never a paid call that the file does not ask for.
 
@@ -9,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::{Dialect, PaidCheck};
+use config::{Dialect, Looks, PaidCheck};
+use http::StatusCode;
 use schemas::Text;
 use serde_json::json;
 
@@ -24,25 +24,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// By which paid looks are found in usage; LiteLLM's word.
 pub const TAG: &str = "litellm-internal-health-check";
 
-/// How soon a file that asks for looks is noticed.
+/// How soon a file that wants looks again is noticed.
 const NOTICED: Duration = Duration::from_secs(1);
 
-/// Looks at all deployments again and again while the file asks for it, until it is dropped.
+/// Looks at all deployments again and again while the file does not forbid it, until it is dropped.
 pub async fn watch(worker: Arc<Worker>) {
     let gateway = worker.gateway.clone();
     let clients = Clients::default();
     let mut paid_at: Option<Instant> = None;
+    let mut begun = false;
     loop {
         let models = gateway.models.load_full();
         let health = &models.config.routing.health;
-        if !health.enabled {
+        let next = tokio::time::Instant::now() + health.interval;
+        let all = health.looks == Looks::All;
+        if health.looks == Looks::None {
             tokio::time::sleep(NOTICED).await;
             continue;
         }
-        let next = tokio::time::Instant::now() + health.interval;
+        if !std::mem::replace(&mut begun, true) && !all {
+            // Nobody asked: a gateway that is tried out for a moment calls nobody.
+            tokio::time::sleep_until(next).await;
+            continue;
+        }
         // Half a round early is on time.
-        let pay =
-            paid_at.is_none_or(|at| at.elapsed() + health.interval / 2 >= health.interval_paid);
+        let pay = all
+            && paid_at.is_none_or(|at| at.elapsed() + health.interval / 2 >= health.interval_paid);
         if pay {
             paid_at = Some(Instant::now());
         }
@@ -52,8 +59,8 @@ pub async fn watch(worker: Arc<Worker>) {
             let check = &deployment.entry.hints.check;
             match &check.paid {
                 _ if check.disabled => {}
-                Some(_) if !pay => {}
-                Some(paid) => {
+                Some(_) if all && !pay => {}
+                Some(paid) if all => {
                     make_room(&mut looks, health.at_once).await;
                     let (worker, name) = (worker.clone(), name.clone());
                     let (deployment, paid) = (deployment.clone(), paid.clone());
@@ -63,7 +70,7 @@ pub async fn watch(worker: Arc<Worker>) {
                         told(&worker, &[deployment], found);
                     });
                 }
-                None => free
+                _ => free
                     .entry(place(deployment))
                     .or_default()
                     .push(deployment.clone()),
@@ -135,7 +142,7 @@ fn told(worker: &Worker, deployments: &[Arc<Deployment>], found: Option<bool>) {
     }
 }
 
-/// The list of models. None: there is nothing to ask.
+/// The list of models. None: there is nothing to ask, or a key that may call models may not list them.
 async fn ask(
     client: &reqwest::Client,
     deployment: &Deployment,
@@ -151,11 +158,15 @@ async fn ask(
         .timeout(patience)
         .send()
         .await;
-    // A server without such a list says so, and is there.
-    Some(answer.is_ok_and(|answer| {
-        let status = answer.status();
-        !status.is_server_error() && !matches!(status.as_u16(), 401 | 403)
-    }))
+    let Ok(answer) = answer else {
+        return Some(false);
+    };
+    match answer.status() {
+        StatusCode::FORBIDDEN => None,
+        StatusCode::UNAUTHORIZED => Some(false),
+        // A server without such a list says so, and is there.
+        status => Some(!status.is_server_error()),
+    }
 }
 
 /// A call of its own. None: it could not be made, so nothing is known.

@@ -43,8 +43,8 @@ pub use params::{Lack, OPENAI_PARAMS, Params};
 pub use providers::Quirk;
 pub use reference::reference;
 pub use routing::{
-    Check, Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, OfName, PaidCheck, Retries,
-    Routing, Strategy,
+    Check, Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, Looks, OfName, PaidCheck,
+    Retries, Routing, Strategy,
 };
 pub use secret::Secret;
 pub use settings::{

@@ -120,8 +120,8 @@ pub struct Cooldown {
 /// The active loop over providers' free endpoints, and over paid ones where a deployment asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthChecks {
-    /// `general_settings.background_health_checks`. Default false.
-    pub enabled: bool,
+    /// `general_settings.background_health_checks`.
+    pub looks: Looks,
     /// `general_settings.health_check_interval`. Default 30 s.
     pub interval: Duration,
     /// The same between two paid looks. Default 300 s.
@@ -133,6 +133,17 @@ pub struct HealthChecks {
     pub details: bool,
     /// `enable_health_check_routing`: deployments that a check found dead are chosen last.
     pub steer: bool,
+}
+
+/// Which looks the active loop takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    /// `background_health_checks: false`.
+    None,
+    /// Where nobody said: those that cost nothing, the first of them an interval after the start.
+    Free,
+    /// `background_health_checks: true`: from the start on, paid ones too where a deployment asks for one.
+    All,
 }
 
 /// What a single name has of its own.
@@ -292,7 +303,7 @@ impl Default for Routing {
                 disabled: false,
             },
             health: HealthChecks {
-                enabled: false,
+                looks: Looks::Free,
                 interval: Duration::from_secs(30),
                 interval_paid: Duration::from_secs(300),
                 at_once: 16,

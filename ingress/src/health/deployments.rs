@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use config::Looks;
 use http::HeaderMap;
 use routing::{Health, Status};
 use serde_json::{Value, json};
@@ -72,10 +73,10 @@ fn told(gateway: &Gateway, name: &str, deployment: &Deployment, status: &Status)
     told["time_per_output_token_s"] = status.per_token_s.into();
     told["cooldown_s"] = status.cooled_for.map(|left| left.as_secs_f64()).into();
     told["checked_s_ago"] = status.checked.map(|ago| ago.as_secs_f64()).into();
-    told["check"] = match (&entry.hints.check, config.routing.health.enabled) {
-        (check, true) if check.disabled => "none",
-        (_, false) => "none",
-        (check, true) if check.paid.is_some() => "paid call",
+    told["check"] = match (&entry.hints.check, config.routing.health.looks) {
+        (_, Looks::None) => "none",
+        (check, _) if check.disabled => "none",
+        (check, Looks::All) if check.paid.is_some() => "paid call",
         _ => "list of models",
     }
     .into();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::{AlertPost, AlertShape, Alerts, ModelEntry, PaidCheck, Secret};
+use config::{AlertPost, AlertShape, Alerts, Looks, ModelEntry, PaidCheck, Secret};
 use schemas::{NanoUsd, Outcome};
 use serde_json::json;
 
@@ -13,8 +13,13 @@ use crate::world::{MASTER, World};
 #[tokio::test]
 async fn health_tells_what_calls_and_free_checks_found() {
     let (world, spare) = with_spare(|config| {
-        config.routing.health.enabled = true;
+        assert_eq!(config.routing.health.interval, Duration::from_secs(30));
         config.routing.health.interval = Duration::from_millis(50);
+        // Nobody said `background_health_checks: true`, so this costs nothing either.
+        config.models[0].hints.check.paid = Some(PaidCheck {
+            max_tokens: 1,
+            model: None,
+        });
         config.routing.cooldown.time = Duration::from_secs(60);
         config
             .models
@@ -42,12 +47,8 @@ async fn health_tells_what_calls_and_free_checks_found() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // No paid call is made, and the list is not for everybody.
-    assert!(
-        spare
-            .heads()
-            .iter()
-            .all(|head| head.starts_with("GET /v1/models "))
-    );
+    let heads = [world.provider.heads(), spare.heads()].concat();
+    assert!(heads.iter().all(|head| head.starts_with("GET /v1/models ")));
     let nobody = world.http.get(world.url("/health")).send().await.unwrap();
     assert_eq!(nobody.status(), 401);
 }
@@ -63,7 +64,7 @@ async fn deployments_at_one_place_are_looked_at_once() {
             config.models.push(again);
         }
         config.models[1].api_key = Some(Secret::new("sk-of-another"));
-        config.routing.health.enabled = true;
+        config.routing.health.looks = Looks::All;
         config.routing.health.interval = Duration::from_secs(3_600);
     })
     .await;
@@ -105,7 +106,7 @@ async fn what_a_check_finds_down_is_asked_last_where_the_file_says_so() {
         let world = World::with(|config| {
             config.models.truncate(1);
             config.models.push(second(&base, "one"));
-            config.routing.health.enabled = true;
+            config.routing.health.looks = Looks::All;
             config.routing.health.interval = Duration::from_millis(50);
             config.routing.health.steer = steer;
         })
@@ -130,7 +131,7 @@ async fn what_a_check_finds_down_is_asked_last_where_the_file_says_so() {
 #[tokio::test]
 async fn a_paid_check_is_asked_for_and_billed() {
     let (world, spare) = with_spare(|config| {
-        config.routing.health.enabled = true;
+        config.routing.health.looks = Looks::All;
         config.routing.health.interval = Duration::from_millis(50);
         config
             .models

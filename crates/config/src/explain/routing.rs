@@ -2,7 +2,7 @@
 
 use std::fmt::{Result, Write as _};
 
-use crate::Routing;
+use crate::{Looks, Routing};
 
 pub(super) fn write(out: &mut String, routing: &Routing) -> Result {
     write!(out, "routing\n  {}", routing.strategy.name())?;
@@ -75,12 +75,14 @@ pub(super) fn write(out: &mut String, routing: &Routing) -> Result {
     } else if routing.sticky_sessions {
         writeln!(out, "  a session stays at one deployment")?;
     }
-    if routing.health.enabled {
-        writeln!(
+    let every = routing.health.interval.as_secs_f64();
+    match routing.health.looks {
+        Looks::None => {}
+        Looks::Free => writeln!(out, "  deployments are checked every {every} s, at no cost")?,
+        Looks::All => writeln!(
             out,
-            "  deployments are checked every {} s, at no cost",
-            routing.health.interval.as_secs_f64()
-        )?;
+            "  deployments are checked every {every} s, at no cost but where one asks for a call"
+        )?,
     }
     Ok(())
 }

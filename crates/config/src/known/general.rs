@@ -202,7 +202,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     on(
         "background_health_checks",
         Kind::Bool,
-        "looks at each provider's list of models, which costs nothing; a paid call only where model_info.health_check_max_tokens or health_check_model asks for it",
+        "each provider's list of models is looked at, which costs nothing, unless this is false; where it is true, from the start on, and by a paid call where model_info.health_check_max_tokens or health_check_model asks for one",
     ),
     later("background_health_check_*", Kind::Any, HEALTH),
     on(

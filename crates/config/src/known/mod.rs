@@ -72,7 +72,7 @@ const ANY_LIST: Kind = Kind::List(&Kind::Any);
 const ANY_MAP: Kind = Kind::Map(&Kind::Any);
 
 const ROUTING: &str = "this way of choosing a deployment does not take effect yet";
-const HEALTH: &str = "this part of health checks does not take effect yet; background_health_checks looks at each provider's list of models";
+const HEALTH: &str = "this part of health checks does not take effect yet; each provider's list of models is looked at";
 pub(crate) const CALLBACK: &str =
     "callbacks do not take effect yet; usage is in the event log, ClickHouse and /metrics";
 pub(crate) const ALERTS: &str =

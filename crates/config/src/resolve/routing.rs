@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemas::NanoUsd;
 
 use super::{models, pick};
-use crate::routing::{Check, FailureKind, Hints, PaidCheck, Routing, Strategy};
+use crate::routing::{Check, FailureKind, Hints, Looks, PaidCheck, Routing, Strategy};
 use crate::settings::Config;
 use crate::view::View;
 
@@ -360,7 +360,9 @@ fn cooldown(root: &View<'_>, routing: &mut Routing) {
 fn health(root: &View<'_>, routing: &mut Routing) {
     let rules = &mut routing.health;
     let general = root.at("general_settings");
-    flag(&general, "background_health_checks", &mut rules.enabled);
+    if let Some(all) = general.at("background_health_checks").bool() {
+        rules.looks = if all { Looks::All } else { Looks::None };
+    }
     if let Some(interval) = general.at("health_check_interval").seconds() {
         (rules.interval, rules.interval_paid) = (interval, interval);
     }

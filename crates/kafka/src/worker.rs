@@ -422,7 +422,7 @@ impl Worker {
     }
 
     fn take_burst(&mut self, runtime: &Handle) -> usize {
-        let mut items = Vec::new();
+        let (mut items, mut later) = (Vec::new(), None);
         let mut count = 0;
         while count < BURST {
             // The message borrows the consumer, which nothing below changes.
@@ -466,7 +466,7 @@ impl Worker {
                 Taken::Item(item) => items.push(item),
                 Taken::Stale => {}
                 Taken::Later(why) => {
-                    self.later(place, why);
+                    later = Some((place, why));
                     break;
                 }
             }
@@ -482,6 +482,10 @@ impl Worker {
             }
             drop(state);
             self.shared.news.notify_one();
+        }
+        // Not before what came ahead of it is there to be read.
+        if let Some((place, why)) = later {
+            self.later(place, why);
         }
         count
     }

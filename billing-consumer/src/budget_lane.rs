@@ -254,16 +254,8 @@ impl BudgetLane {
     }
 
     async fn bury(&self, record: &Record, reason: &str) {
-        let mut patience = Patience::new(LANE, &self.board, &self.settings);
-        while let Err(error) = self
-            .dead_letters
-            .put(LANE.text(), record, reason, now())
-            .await
-        {
-            patience
-                .failed(format!("the dead letters cannot be written: {error}"))
-                .await;
-        }
+        let patience = Patience::new(LANE, &self.board, &self.settings);
+        self.dead_letters.bury(LANE, record, reason, patience).await;
     }
 
     /// Settles, however long it takes.

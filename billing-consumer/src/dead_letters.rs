@@ -14,6 +14,9 @@ use schemas::events::DeadLetter;
 use schemas::{Event, Identity, Micros, Partition, Pseq, SourceId, Text, Topic};
 use tokio::sync::Mutex;
 
+use crate::backoff::Patience;
+use crate::status::Name;
+
 /// All letters lie in one partition: there are few.
 const PARTITION: Partition = Partition(0);
 /// Records read at once.
@@ -77,6 +80,21 @@ impl DeadLetters {
         );
         known.insert(key);
         Ok(())
+    }
+
+    /// As [`put`](Self::put), however long it takes: a lane goes past an event only when it lies here.
+    pub(crate) async fn bury(
+        &self,
+        lane: Name,
+        record: &Record,
+        reason: &str,
+        mut patience: Patience<'_>,
+    ) {
+        while let Err(error) = self.put(lane.text(), record, reason, crate::now()).await {
+            patience
+                .failed(format!("the dead letters cannot be written: {error}"))
+                .await;
+        }
     }
 
     async fn read(&self) -> Result<HashSet<(Text, Identity)>, journal::Error> {

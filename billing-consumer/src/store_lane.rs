@@ -24,7 +24,7 @@ use crate::rated::{Rated, rate};
 use crate::rows::rows;
 use crate::status::{Board, Name};
 use crate::teller::Teller;
-use crate::{Parts, Settings, now, rebuild};
+use crate::{Parts, Settings, rebuild};
 
 const LANE: Name = Name::Store;
 const IDLE: Duration = Duration::from_millis(500);
@@ -226,16 +226,8 @@ impl StoreLane {
     }
 
     async fn bury(&self, record: &Record, reason: &str) {
-        let mut patience = Patience::new(LANE, &self.board, &self.settings);
-        while let Err(error) = self
-            .dead_letters
-            .put(LANE.text(), record, reason, now())
-            .await
-        {
-            patience
-                .failed(format!("the dead letters cannot be written: {error}"))
-                .await;
-        }
+        let patience = Patience::new(LANE, &self.board, &self.settings);
+        self.dead_letters.bury(LANE, record, reason, patience).await;
     }
 }
 

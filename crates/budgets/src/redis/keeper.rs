@@ -91,15 +91,21 @@ impl Shared {
         Ok(())
     }
 
+    /// Some of this process' holds, from a cursor that is moved on; "0" begins, and is there again after the last.
+    async fn holds_from(&self, cursor: &mut String) -> Result<Answer, Trouble> {
+        let mut command = self.function("holds_of");
+        command.text(&self.member).text(cursor);
+        let answer = Answer::of(self.link.call(&command, BULK).await?)?;
+        answer.text(0).ok_or_else(Answer::odd)?.clone_into(cursor);
+        Ok(answer)
+    }
+
     /// Gives back what former lives of this process had reserved and never admitted: what they still hold once
     /// the last event of theirs is settled.
     async fn clear_former(&self, generation: Text) -> Result<(), Trouble> {
         let mut cursor = "0".to_owned();
         loop {
-            let mut command = self.function("holds_of");
-            command.text(&self.member).text(&cursor);
-            let answer = Answer::of(self.link.call(&command, BULK).await?)?;
-            cursor = answer.text(0).ok_or_else(Answer::odd)?.to_owned();
+            let answer = self.holds_from(&mut cursor).await?;
             let waiting = Answer(answer.list(3).unwrap_or_default().to_vec());
             let mut gone = self.function("forget");
             for hold in (0..waiting.0.len()).filter_map(|at| waiting.bytes(at)) {
@@ -237,10 +243,7 @@ impl Shared {
     async fn take_back(&self) -> Result<(), Trouble> {
         let mut cursor = "0".to_owned();
         loop {
-            let mut command = self.function("holds_of");
-            command.text(&self.member).text(&cursor);
-            let answer = Answer::of(self.link.call(&command, BULK).await?)?;
-            cursor = answer.text(0).ok_or_else(Answer::odd)?.to_owned();
+            let answer = self.holds_from(&mut cursor).await?;
             let holds = Answer(answer.list(1).unwrap_or_default().to_vec());
             let mut gone = self.function("forget");
             let mut any = false;

@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use journal::EventLog;
 use schemas::{Partition, Topic};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::audit::{Audit, Notes, bodies};
+use crate::audit::{Audit, Notes, Span, bodies};
 use crate::now;
 use crate::status::Name;
 
 const PARTITION: Partition = Partition(0);
-/// Longest that a lane is kept waiting.
+/// Longest that telling may take, and an ending lane waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) struct Teller {
@@ -22,7 +23,14 @@ pub(crate) struct Teller {
     log: Option<Arc<dyn EventLog>>,
     every: Duration,
     notes: Notes,
+    /// What is being told aside, so that no event waits for it: one task at most.
+    telling: JoinSet<Result<(), Untold>>,
     told: Instant,
+}
+
+struct Untold {
+    spans: Vec<Span>,
+    why: String,
 }
 
 impl Teller {
@@ -32,6 +40,7 @@ impl Teller {
             log,
             every,
             notes: Notes::default(),
+            telling: JoinSet::new(),
             told: Instant::now(),
         }
     }
@@ -43,31 +52,50 @@ impl Teller {
         }
     }
 
-    /// Tells what is noted, if it is time or the lane ends.
+    /// Begins to tell what is noted, if it is time; does so to the end, if the lane ends.
     pub(crate) async fn tell(&mut self, ending: bool) {
-        let Some(log) = &self.log else { return };
-        if self.notes.is_empty() || !(ending || self.told.elapsed() >= self.every) {
-            return;
+        self.hear(ending).await;
+        let due = ending || self.told.elapsed() >= self.every;
+        if due && self.telling.is_empty() && !self.notes.is_empty() {
+            self.begin();
+            self.hear(ending).await;
         }
+    }
+
+    fn begin(&mut self) {
+        let Some(log) = self.log.clone() else { return };
         self.told = Instant::now();
-        let notes = self.notes.take();
-        let told = tokio::time::timeout(PATIENCE, async {
-            for body in bodies(self.lane.text(), &notes, now()) {
-                log.append(Topic::Audit, PARTITION, Bytes::from(body))
-                    .await?;
-            }
-            Ok::<_, journal::Error>(())
+        let (lane, spans) = (self.lane, self.notes.take());
+        self.telling.spawn(async move {
+            let told = tokio::time::timeout(PATIENCE, async {
+                for body in bodies(lane.text(), &spans, now()) {
+                    log.append(Topic::Audit, PARTITION, Bytes::from(body))
+                        .await?;
+                }
+                Ok::<_, journal::Error>(())
+            });
+            let why = match told.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("not done within {PATIENCE:?}"),
+            };
+            Err(Untold { spans, why })
         });
-        let why = match told.await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("not done within {PATIENCE:?}"),
+    }
+
+    /// What became of it: looks, or waits for the end.
+    async fn hear(&mut self, wait: bool) {
+        let done = match wait {
+            true => self.telling.join_next().await,
+            false => self.telling.try_join_next(),
         };
-        // Told twice is no harm: the audit sees two spans that each have to be true.
+        let Some(Ok(Err(untold))) = done else { return };
         tracing::warn!(
             lane = self.lane.text(),
-            "the audit topic cannot be written, which is tried again: {why}"
+            "the audit topic cannot be written, which is tried again: {}",
+            untold.why
         );
-        self.notes.put_back(notes);
+        // Told twice is no harm: the audit sees two spans that each have to be true.
+        self.notes.put_back(untold.spans);
     }
 }

@@ -14,5 +14,5 @@ mod report;
 pub use blocks::{Agreement, Audit, Block, BlockId};
 pub use checks::{Auditor, Parts};
 pub use evidence::EvidenceError;
-pub use notes::{Notes, bodies};
+pub use notes::{Notes, Span, bodies};
 pub use report::{Check, Report, Verdict};

@@ -10,12 +10,15 @@ use super::blocks::{Audit, Block, BlockId};
 /// Blocks in one event.
 const AT_ONCE: usize = 500;
 
+/// Events of one source and partition without a hole.
+pub type Span = (BlockId, Block);
+
 /// One lane's notes.
 #[derive(Debug, Default)]
 pub struct Notes {
     open: BTreeMap<BlockId, Block>,
     /// The lane has left these spans: another process went on from there.
-    closed: Vec<(BlockId, Block)>,
+    closed: Vec<Span>,
 }
 
 impl Notes {
@@ -43,14 +46,14 @@ impl Notes {
     /// All of it as bodies for the audit topic. What is not told in the end has to be
     /// [put back](Self::put_back).
     #[must_use]
-    pub fn take(&mut self) -> Vec<(BlockId, Block)> {
+    pub fn take(&mut self) -> Vec<Span> {
         let mut all = std::mem::take(&mut self.closed);
         all.extend(std::mem::take(&mut self.open));
         all
     }
 
     /// They could not be told.
-    pub fn put_back(&mut self, blocks: Vec<(BlockId, Block)>) {
+    pub fn put_back(&mut self, blocks: Vec<Span>) {
         self.closed.extend(blocks);
     }
 }
@@ -58,11 +61,11 @@ impl Notes {
 /// Events for the audit topic.
 pub fn bodies<'a>(
     lane: &'a str,
-    blocks: &'a [(BlockId, Block)],
+    blocks: &'a [Span],
     now: Micros,
 ) -> impl Iterator<Item = Vec<u8>> + 'a {
     blocks.chunks(AT_ONCE).map(move |blocks| {
-        let block = |(id, block): &(BlockId, Block)| AuditBlock {
+        let block = |(id, block): &Span| AuditBlock {
             lane: lane.into(),
             of_source: id.source.0,
             of_partition: u32::from(id.partition.0),

@@ -12,4 +12,5 @@ mod model_split;
 mod processes;
 mod retry;
 mod store;
+mod telling;
 mod world;

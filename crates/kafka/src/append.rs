@@ -96,6 +96,15 @@ impl Appender {
         }
     }
 
+    /// Makes the producer, unless there is one.
+    pub fn prepare(&self) -> Result<(), Error> {
+        let mut place = self.source.lock();
+        if place.is_none() {
+            *place = Some(self.begin()?);
+        }
+        Ok(())
+    }
+
     /// Under the next name of this process. Returns when all in-sync replicas have it.
     pub async fn append(
         &self,

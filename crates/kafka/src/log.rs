@@ -76,6 +76,15 @@ impl Log {
         })))
     }
 
+    /// Makes the producer of this process now. It is half a second until a new one has its number from the
+    /// brokers: a process that will append later prepares at its start, and no append waits for it.
+    ///
+    /// # Errors
+    /// librdkafka refuses a property.
+    pub fn prepare(&self) -> Result<(), Error> {
+        self.0.appender.prepare()
+    }
+
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings

@@ -141,6 +141,7 @@ impl Log {
 
     fn on_broker(kafka: &config::Kafka, snapshots: PathBuf) -> Result<Self> {
         let log = kafka::Log::new(broker(kafka)).context("tollgate.kafka")?;
+        log.prepare().context("tollgate.kafka")?;
         let shared: Arc<dyn EventLog> = Arc::new(log.clone());
         Ok(Self {
             events: shared.clone(),

@@ -127,6 +127,7 @@ impl Models {
         }
         models.group(config, &rules, &served);
         let routing = &config.routing;
+        models.list_aliases(config);
         let strategies = [Some(routing.strategy), routing.then];
         models.by_capability = strategies.contains(&Some(Strategy::Capability))
             || config.models.iter().any(|m| !m.hints.lacks.is_empty());
@@ -165,6 +166,22 @@ impl Models {
             let all: Vec<Arc<Served>> = served.iter().flat_map(|(_, same)| same.clone()).collect();
             let group = Group::new("*".into(), members(&all), rules, None);
             self.everything = Some(Arc::new(group));
+        }
+    }
+
+    /// Names for other names are shown as those are, but for hidden ones and what is a name itself.
+    fn list_aliases(&mut self, config: &Config) {
+        let routing = &config.routing;
+        for (alias, target) in &routing.aliases {
+            if routing.hidden.contains(alias)
+                || self.names.iter().any(|(name, _)| **name == **alias)
+            {
+                continue;
+            }
+            if let Some((entry, _)) = config.deployments(target).first() {
+                let name: Text = alias.as_str().into();
+                self.names.push((name, entry.provider.as_str().into()));
+            }
         }
     }
 
@@ -229,15 +246,17 @@ impl Models {
         })
     }
 
-    /// A group for a name that a pattern answers for.
+    /// A group for a name that a pattern answers for, be it as another name.
     fn make(&self, requested: &str) -> Result<Option<Arc<Group>>, Error> {
+        let aliases = &self.config.routing.aliases;
+        let target = aliases.get(requested).map_or(requested, String::as_str);
         for pattern in &self.patterns {
             let shown = Arc::new(Shown::new(requested));
             let served: Vec<Arc<Served>> = pattern
                 .deployments
                 .iter()
                 .filter_map(|deployment| {
-                    let model = deployment.entry.serves(requested)?;
+                    let model = deployment.entry.serves(target)?;
                     Some(Served::new(deployment.clone(), &model, shown.clone()).map(Arc::new))
                 })
                 .collect::<Result<_, _>>()?;

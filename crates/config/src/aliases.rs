@@ -2,14 +2,14 @@
 
 /// One meaning and its names.
 #[derive(Debug, Clone, Copy)]
-pub struct Alias {
+pub(crate) struct Alias {
     pub canonical: &'static str,
     pub names: &'static [&'static str],
     pub meaning: &'static str,
 }
 
 /// Every name of `contracts.md` §1.15 that LiteLLM does not have, and LiteLLM's own doubles.
-pub const ALIASES: &[Alias] = &[
+pub(crate) const ALIASES: &[Alias] = &[
     Alias {
         canonical: "litellm_settings.cache",
         names: &["litellm_settings.enable_cache"],
@@ -46,6 +46,16 @@ pub const ALIASES: &[Alias] = &[
         canonical: "litellm_settings.max_budget",
         names: &["general_settings.global_max_budget"],
         meaning: "USD over all keys",
+    },
+    Alias {
+        canonical: "general_settings.global_max_parallel_requests",
+        names: &["litellm_settings.max_parallel_requests"],
+        meaning: "calls in flight over all keys",
+    },
+    Alias {
+        canonical: "router_settings.default_max_parallel_requests",
+        names: &["general_settings.max_parallel_requests"],
+        meaning: "calls in flight to a deployment that says nothing itself",
     },
     Alias {
         canonical: "litellm_settings.budget_duration",
@@ -116,6 +126,7 @@ pub const ALIASES: &[Alias] = &[
         names: &[
             "router_settings.default_fallback_models",
             "litellm_settings.default_fallbacks",
+            "litellm_settings.default_fallback_models",
         ],
         meaning: "names to try when a name fails and has no list of its own",
     },

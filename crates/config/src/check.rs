@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use crate::error::{ConfigError, Warning};
-use crate::expand::{self, Env, expand, expand_as};
+use crate::expand::{Env, Unread, expand, expand_as};
 use crate::kind::{Effect, Kind, Setting, parse_bool};
 use crate::known;
 use crate::tree::{Node, Value, join};
@@ -47,12 +47,13 @@ impl Context<'_> {
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// A variable that a setting names is not there.
-    pub fn missing(&self, line: usize, path: &str, name: &str) {
-        let message = expand::absent(name);
-        match self.strictness {
-            Strictness::Strict => self.error(line, path, message),
-            Strictness::AllowMissingVariables => self.warn(line, path, message),
+    /// What a setting names is not there.
+    fn unread(&self, line: usize, path: &str, why: &Unread) {
+        match (why, self.strictness) {
+            (Unread::Variable(_) | Unread::File(_), Strictness::AllowMissingVariables) => {
+                self.warn(line, path, why.to_string());
+            }
+            _ => self.error(line, path, why.to_string()),
         }
     }
 }
@@ -88,7 +89,7 @@ fn value(context: &Context<'_>, node: &Node, kind: &Kind, active: bool, path: &s
         (Value::Map(_), Kind::Either { mapping, .. }) => {
             value(context, node, mapping, active, path)
         }
-        (_, Kind::Either { other, .. }) => value(context, node, other, active, path),
+        (Value::Scalar(_), Kind::Either { other, .. }) => value(context, node, other, active, path),
         (Value::List(items), Kind::List(item)) => {
             for (at, node) in items.iter().enumerate() {
                 let path = format!("{path}[{at}]");
@@ -130,7 +131,7 @@ fn is_mapping(kind: &Kind) -> bool {
 fn scalar(context: &Context<'_>, line: usize, text: &str, kind: &Kind, active: bool, path: &str) {
     let text = match expand_as(kind, text, context.env) {
         Ok(text) => text,
-        Err(name) if active => return context.missing(line, path, &name),
+        Err(why) if active || why == Unread::Form => return context.unread(line, path, &why),
         Err(_) => return,
     };
     if kind.accepts(&text) {
@@ -145,6 +146,7 @@ fn scalar(context: &Context<'_>, line: usize, text: &str, kind: &Kind, active: b
     if text.trim() == "0" && matches!(kind, Kind::Positive | Kind::Port | Kind::Seconds) {
         message.push_str("; 0 is not allowed here");
     }
+    message.push_str(kind.hint(&text));
     context.error(line, path, message);
 }
 

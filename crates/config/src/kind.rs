@@ -110,6 +110,20 @@ impl Kind {
         }
     }
 
+    /// What else is to be said of a text that is not of this kind.
+    pub(crate) fn hint(&self, text: &str) -> &'static str {
+        let counts = matches!(self, Self::Count | Self::Positive | Self::Port);
+        if !counts || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+            ""
+        } else if text.len() > 1 && text.starts_with('0') {
+            "; other readers take a number that begins with 0 for an octal one"
+        } else if whole(text).is_none() {
+            "; at most 9007199254740991"
+        } else {
+            ""
+        }
+    }
+
     /// Whether the text of a scalar is one of this kind.
     pub(crate) fn accepts(&self, text: &str) -> bool {
         match self {
@@ -120,9 +134,9 @@ impl Kind {
             Self::Either { other, .. } => other.accepts(text),
             Self::Url => is_url(text),
             Self::Bool => parse_bool(text).is_some(),
-            Self::Count => text.parse::<u64>().is_ok(),
-            Self::Positive => text.parse::<u64>().is_ok_and(|n| n > 0),
-            Self::Port => text.parse::<u16>().is_ok_and(|n| n > 0),
+            Self::Count => whole(text).is_some(),
+            Self::Positive => whole(text).is_some_and(|n| n > 0),
+            Self::Port => whole(text).is_some_and(|n| (1..=65_535).contains(&n)),
             Self::Number => DecimalText::new(text).is_some_and(|n| !n.is_negative()),
             Self::Signed => DecimalText::new(text).is_some(),
             Self::Ratio => {
@@ -139,6 +153,16 @@ impl Kind {
     }
 }
 
+/// The largest whole number that JSON and Lua hold exactly: more than any count means.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+
+/// A whole number as every reader of YAML takes it: `010` is 8 to some.
+pub(crate) fn whole(text: &str) -> Option<u64> {
+    let octal = text.len() > 1 && text.starts_with('0');
+    let count: u64 = text.parse().ok()?;
+    (!octal && count <= COUNT_MAX).then_some(count)
+}
+
 /// A login in a URL would travel into logs and headers; keys have settings of their own.
 fn is_url(text: &str) -> bool {
     let rest = text
@@ -146,11 +170,21 @@ fn is_url(text: &str) -> bool {
         .or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|rest| {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        !authority.is_empty()
-            && !authority.starts_with(':')
-            && !authority.contains('@')
-            && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+        is_host(authority) && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
     })
+}
+
+/// `host`, `host:port` or `[address]:port`, and no login before it.
+pub(crate) fn is_host(authority: &str) -> bool {
+    let (host, after) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or(("", "")),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = after.strip_prefix(':').unwrap_or("0");
+    !host.is_empty()
+        && !host.contains('@')
+        && (after.is_empty() || after.starts_with(':'))
+        && port.parse::<u16>().is_ok()
 }
 
 /// YAML 1.1's words too, since files written for other readers hold them.
@@ -246,9 +280,22 @@ mod tests {
                 &["true", "False", "yes", "off"],
                 &["maybe", "2", ""],
             ),
-            (Kind::Count, &["0", "12"], &["-1", "1.5", "x", ""]),
-            (Kind::Positive, &["1"], &["0", "-1"]),
-            (Kind::Port, &["1", "65535"], &["0", "65536"]),
+            (
+                Kind::Count,
+                &["0", "12", "9007199254740991"],
+                &[
+                    "-1",
+                    "1.5",
+                    "x",
+                    "",
+                    "010",
+                    "9007199254740992",
+                    "18446744073709551616",
+                    ".nan",
+                ],
+            ),
+            (Kind::Positive, &["1"], &["0", "-1", "1_000", "0x10"]),
+            (Kind::Port, &["1", "65535"], &["0", "65536", "08080"]),
             (
                 Kind::Ratio,
                 &["0", "0.9", "1", "1.0"],
@@ -266,7 +313,12 @@ mod tests {
             ),
             (
                 Kind::Url,
-                &["http://x", "https://a.b/v1"],
+                &[
+                    "http://x",
+                    "https://a.b/v1",
+                    "http://h:8000/models/x@001",
+                    "http://[::1]:8000/v1",
+                ],
                 &[
                     "a.b/v1",
                     "ftp://x",
@@ -274,6 +326,9 @@ mod tests {
                     "http:///v1",
                     "http://a b",
                     "http://u:p@h",
+                    "http://u:p/w@h/v1",
+                    "http://h:99999",
+                    "http://[::1",
                 ],
             ),
             (Kind::Text, &["x"], &["", "  "]),

@@ -9,13 +9,13 @@ mod decimal;
 mod error;
 mod expand;
 mod explain;
+mod json;
 mod kind;
 mod known;
 mod model;
 mod page;
 mod params;
 pub mod providers;
-mod reference;
 mod resolve;
 mod routing;
 mod secret;
@@ -29,19 +29,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 pub use access::{Access, Network};
-pub use aliases::{ALIASES, Alias};
 pub use changes::at_next_start;
 pub use check::Strictness;
 pub use decimal::DecimalText;
 pub use error::{ConfigError, ConfigErrors, Warning, summary};
 pub use explain::{Catalog, Listed, check, check_with};
-pub use kind::Effect;
-pub use known::effect;
 pub use model::{AuthScheme, Dialect, ModelEntry, ModelLimits, ModelTimeouts, Shape, Trust};
 pub use page::settings_page;
 pub use params::{Lack, OPENAI_PARAMS, Params};
 pub use providers::Quirk;
-pub use reference::reference;
 pub use routing::{
     Check, Cooldown, FailureKind, Fallbacks, HealthChecks, Hints, Looks, OfName, PaidCheck,
     Retries, Routing, Strategy,
@@ -138,19 +134,23 @@ pub(crate) fn parse_beside(
     Ok(Loaded { config, warnings })
 }
 
-/// `environment_variables:` of the file.
+/// `environment_variables:` of the file. Each may use those above it.
 fn own_variables(root: &tree::Node, env: expand::Env<'_>) -> HashMap<String, String> {
     let entries = root
         .get("environment_variables")
         .and_then(|entry| entry.value.map())
         .unwrap_or_default();
-    entries
-        .iter()
-        .filter_map(|entry| match &entry.value.value {
-            tree::Value::Scalar(text) => Some((entry.key.clone(), expand::expand(text, env).ok()?)),
-            _ => None,
-        })
-        .collect()
+    let mut own: HashMap<String, String> = HashMap::new();
+    for entry in entries {
+        let tree::Value::Scalar(text) = &entry.value.value else {
+            continue;
+        };
+        let lookup = |name: &str| own.get(name).cloned().or_else(|| env(name));
+        if let Ok(value) = expand::expand(text, &lookup) {
+            own.insert(entry.key.clone(), value);
+        }
+    }
+    own
 }
 
 fn told(file: &str, fault: tree::Fault) -> ConfigError {

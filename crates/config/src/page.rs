@@ -140,6 +140,7 @@ fn descend(sections: &mut Vec<Section>, path: &str, kind: &'static Kind) {
     match kind {
         Kind::Section(groups) | Kind::OpenSection(groups) => collect(sections, path, groups),
         Kind::List(item) => descend(sections, &format!("{path}[]"), item),
+        Kind::Map(item) => descend(sections, &format!("{path}.NAME"), item),
         Kind::Either { mapping, .. } => descend(sections, path, mapping),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! How one of several deployments is chosen, and what is tried after a failure: `router_settings` and
 //! everything that means the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemas::NanoUsd;
@@ -15,6 +15,8 @@ pub struct Routing {
     pub then: Option<Strategy>,
     /// Names that answer for other names: `router_settings.model_group_alias`.
     pub aliases: BTreeMap<String, String>,
+    /// Those of them that no list of models shows: `hidden: true`.
+    pub hidden: BTreeSet<String>,
     /// Shares by `model_name`: the names form one pool that answers for each of them.
     pub weights: BTreeMap<String, f64>,
     /// Only deployments with a tag of the request: `enable_tag_filtering`.
@@ -277,6 +279,7 @@ impl Default for Routing {
             strategy: Strategy::SimpleShuffle,
             then: None,
             aliases: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             weights: BTreeMap::new(),
             tag_filtering: false,
             tags_match_any: true,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 /// Bounds against files that would blow up when read: anchors multiply, nesting recurses.
 const NODES_MAX: usize = 100_000;
@@ -18,7 +18,7 @@ pub(crate) struct Node {
     /// From 1.
     pub line: usize,
     pub value: Value,
-    /// A scalar without quotes: what looks like a number or a truth value is one.
+    /// A scalar without quotes, or with a tag that says so: what looks like a number or a truth value is one.
     pub bare: bool,
     /// Nodes below and including this one, aliases counted in full.
     size: usize,
@@ -170,6 +170,20 @@ fn fault(line: usize, message: &str) -> Fault {
     }
 }
 
+/// The word of a tag of YAML's own. Others (`!vault`, `!env`) ask for something that is not done here: their value
+/// would be taken for what it is not.
+fn known_tag(tag: Option<&Tag>, line: usize) -> Result<Option<&str>, Fault> {
+    let Some(tag) = tag else { return Ok(None) };
+    let words = ["str", "int", "float", "bool", "null", "seq", "map", "merge"];
+    if tag.is_yaml_core_schema() && words.contains(&tag.suffix.as_str()) {
+        return Ok(Some(&tag.suffix));
+    }
+    Err(fault(
+        line,
+        "a tag that is not YAML's own (such as !!str); write the value itself, or os.environ/NAME",
+    ))
+}
+
 struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
@@ -181,9 +195,11 @@ impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Fault> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let is_text =
-                    style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.suffix == "str");
-                let null = !is_text && matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL");
+                let bare = match known_tag(tag.as_deref(), line)? {
+                    None => style == ScalarStyle::Plain,
+                    Some(suffix) => suffix != "str",
+                };
+                let null = bare && matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL");
                 let value = if null {
                     Value::Null
                 } else {
@@ -194,7 +210,7 @@ impl Builder<'_> {
                     return Err(fault(line, "an empty key"));
                 }
                 let node = Node {
-                    bare: !is_text,
+                    bare,
                     ..Node::new(line, value)
                 };
                 self.place(Rc::new(node), anchor, line)
@@ -204,7 +220,8 @@ impl Builder<'_> {
                 let node = node.ok_or_else(|| fault(line, "an alias inside of its own anchor"))?;
                 self.place(node, 0, line)
             }
-            Event::SequenceStart(anchor, _) => {
+            Event::SequenceStart(anchor, tag) => {
+                known_tag(tag.as_deref(), line)?;
                 self.deeper(line)?;
                 self.open.push(Open::List {
                     line,
@@ -213,7 +230,8 @@ impl Builder<'_> {
                 });
                 Ok(())
             }
-            Event::MappingStart(anchor, _) => {
+            Event::MappingStart(anchor, tag) => {
+                known_tag(tag.as_deref(), line)?;
                 self.deeper(line)?;
                 self.open.push(Open::Map {
                     line,
@@ -257,7 +275,10 @@ impl Builder<'_> {
     /// Puts a finished node where it belongs.
     fn place(&mut self, node: Rc<Node>, anchor: usize, line: usize) -> Result<(), Fault> {
         if node.size > NODES_MAX || node.depth > DEPTH_MAX {
-            return Err(fault(line, "too large once its anchors are expanded"));
+            return Err(fault(
+                line,
+                "too large: more than 100000 values, or nested too deeply, with its anchors expanded",
+            ));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use schemas::NanoUsd;
 
 use crate::check::Context;
-use crate::expand::{expand, expand_as};
+use crate::expand::{self, Unread, expand_as};
+use crate::json;
 use crate::kind::{Kind, parse_bool, parse_period, parse_seconds};
 use crate::tree::{Node, Value, join};
 use crate::{DecimalText, Period, Secret};
@@ -88,8 +89,8 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// The name of the variable, or `file/PATH`, that the value of a secret needs and that is not there.
-    pub fn missing_variable(&self) -> Option<String> {
+    /// Why the value of a secret cannot be read, where it is one that is not there.
+    pub fn unread(&self) -> Option<Unread> {
         match &self.node?.value {
             Value::Scalar(text) => expand_as(&Kind::Secret, text, self.context.env).err(),
             _ => None,
@@ -97,21 +98,11 @@ impl<'a> View<'a> {
     }
 
     /// Where the value of a secret stands, in words; never the value.
-    pub fn source(&self) -> Option<String> {
+    pub fn origin(&self) -> Option<String> {
         let Value::Scalar(text) = &self.node?.value else {
             return None;
         };
-        let text = text.trim();
-        let inside = text
-            .strip_prefix("${")
-            .and_then(|rest| rest.strip_suffix('}'))
-            .map(|name| name.split(":-").next().unwrap_or(name));
-        let name = text.strip_prefix("os.environ/").or(inside);
-        Some(match (name, text.strip_prefix("file/")) {
-            (Some(name), _) => format!("the variable {name}"),
-            (None, Some(path)) => format!("the file {path}"),
-            (None, None) => format!("line {} of this file", self.line),
-        })
+        Some(expand::origin(text).unwrap_or_else(|| format!("line {} of this file", self.line)))
     }
 
     fn read(&self, kind: &Kind) -> Option<String> {
@@ -156,6 +147,13 @@ impl<'a> View<'a> {
             .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
     }
 
+    /// Tells of a count that is larger than what can be meant, and than what clocks hold.
+    pub fn at_most(&self, most: u64) {
+        if self.count().is_some_and(|count| count > most) {
+            self.error(format!("must be {most} or less"));
+        }
+    }
+
     pub fn port(&self) -> Option<u16> {
         self.read(&Kind::Port)?.parse().ok()
     }
@@ -182,7 +180,7 @@ impl<'a> View<'a> {
 
     /// The value as JSON, variables put in. `None` where it is not set or a variable is missing.
     pub fn json(&self) -> Option<serde_json::Value> {
-        json(self.node?, self.context.env)
+        json::of(self.node?, self.context.env)
     }
 
     pub fn error(&self, message: impl Into<String>) {
@@ -195,42 +193,5 @@ impl<'a> View<'a> {
 
     pub fn context(&self) -> &'a Context<'a> {
         self.context
-    }
-}
-
-fn json(node: &Node, env: crate::expand::Env<'_>) -> Option<serde_json::Value> {
-    use serde_json::Value as Json;
-    Some(match &node.value {
-        Value::Null => Json::Null,
-        Value::Scalar(text) => {
-            let text = expand(text, env).ok()?;
-            if node.bare { bare(text) } else { text.into() }
-        }
-        Value::List(items) => {
-            let items = items.iter().map(|item| json(item, env));
-            Json::Array(items.collect::<Option<_>>()?)
-        }
-        Value::Map(entries) => {
-            let entries = entries
-                .iter()
-                .map(|entry| Some((entry.key.clone(), json(&entry.value, env)?)));
-            Json::Object(entries.collect::<Option<_>>()?)
-        }
-    })
-}
-
-/// As YAML 1.2 reads a scalar without quotes.
-fn bare(text: String) -> serde_json::Value {
-    match text.as_str() {
-        "true" | "True" | "TRUE" => true.into(),
-        "false" | "False" | "FALSE" => false.into(),
-        // JSON's numbers keep their digits.
-        number if number.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
-            match serde_json::from_str::<serde_json::Number>(number) {
-                Ok(number) => number.into(),
-                Err(_) => text.into(),
-            }
-        }
-        _ => text.into(),
     }
 }

@@ -1,5 +1,6 @@
 //! What the call path promises, told through HTTP.
 
+mod aliases;
 mod choosing;
 mod endpoints;
 mod failover;

@@ -59,20 +59,22 @@ fn write(out: &mut String, loaded: &Loaded, catalog: Catalog<'_>) -> std::fmt::R
     }
 }
 
-/// A URL may carry a login; it is nobody's business here.
+/// A URL may carry a login; it is nobody's business here. Where it cannot be told from the host, neither is shown.
 fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+        return "…".to_owned();
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let authority = authority
+    let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
-    format!(
-        "{scheme}://{authority}{}",
-        tail.split('?').next().unwrap_or_default()
-    )
+    let socket = host.is_empty() && scheme.ends_with("unix");
+    if !socket && !crate::kind::is_host(host) {
+        return format!("{scheme}://…");
+    }
+    let path = tail.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 fn write_access(out: &mut String, server: &Server) -> std::fmt::Result {

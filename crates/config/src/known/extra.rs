@@ -16,40 +16,18 @@ const TYPES: &[&str] = &[
 ];
 
 /// `router:`
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const ROUTER: &[Setting] = &[
-    judged(
-        "type",
-        Kind::Word(TYPES),
-        "how a deployment is chosen; decides among equals where routing_strategy says something else",
-    ),
-    judged(
-        "routing_strategy",
-        Kind::Word(TYPES),
-        "how a deployment is chosen",
-    ),
-    on(
-        "cost_threshold",
-        Kind::Number,
-        "USD up to which a call goes to the cheapest deployment of any name",
-    ),
-    on(
-        "context_threshold",
-        Kind::Positive,
-        "tokens from which a prompt goes to a long-context deployment of any name",
-    ),
-    on(
-        "weights",
-        Kind::Map(&Kind::Number),
-        "shares by model_name: the names form one pool",
-    ),
-    on(
-        "latency_threshold",
-        Kind::Number,
-        "milliseconds to the first token from which a deployment is chosen last",
-    ),
+    judged("type", Kind::Word(TYPES), "how a deployment is chosen; decides among equals where routing_strategy says something else"),
+    judged("routing_strategy", Kind::Word(TYPES), "how a deployment is chosen"),
+    on("cost_threshold", Kind::Number, "USD up to which a call goes to the cheapest deployment of any name"),
+    on("context_threshold", Kind::Positive, "tokens from which a prompt goes to a long-context deployment of any name"),
+    on("weights", Kind::Map(&Kind::Number), "shares by model_name: the names form one pool"),
+    on("latency_threshold", Kind::Number, "milliseconds to the first token from which a deployment is chosen last"),
 ];
 
 /// `fallback_config[]`
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const FALLBACK: &[Setting] = &[
     must("model_name", Kind::Text, "the name that fails"),
     must("fallback_to", TEXTS, "the names to try, in order"),
@@ -58,31 +36,26 @@ pub(super) const FALLBACK: &[Setting] = &[
 ];
 
 /// `key_settings[]`
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const KEY_SETTINGS: &[Setting] = &[
     must("api_key", Kind::Secret, "the virtual key itself"),
-    on(
-        "rate_limit",
-        Kind::Section(&[RATE_LIMIT]),
-        "limits a minute",
-    ),
+    on("rate_limit", Kind::Section(&[RATE_LIMIT]), "limits a minute"),
     on("budget", Kind::Section(&[BUDGET]), "USD a period"),
     on("user_id", Kind::Text, "whom the spend is counted for"),
     on("team_id", Kind::Text, "the team whose limits hold as well"),
     on("key_alias", Kind::Text, "the name in reports"),
-    on(
-        "models",
-        TEXTS,
-        "what the key may call; empty means everything",
-    ),
+    on("models", TEXTS, "what the key may call; empty means everything"),
     on("allowed_models", TEXTS, "the same as models"),
 ];
 
+#[rustfmt::skip] // a table is read by its rows
 const RATE_LIMIT: &[Setting] = &[
     on("requests_per_minute", Kind::Positive, ""),
     on("tokens_per_minute", Kind::Positive, ""),
     on("max_parallel_requests", Kind::Positive, "calls in flight"),
 ];
 
+#[rustfmt::skip] // a table is read by its rows
 const BUDGET: &[Setting] = &[
     on("daily_limit", Kind::Usd, "USD a day"),
     on("weekly_limit", Kind::Usd, "USD a week"),
@@ -92,34 +65,24 @@ const BUDGET: &[Setting] = &[
 ];
 
 /// `user_api_key_list[]`
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const USER_API_KEY: &[Setting] = &[
     must("api_key", Kind::Secret, "the virtual key itself"),
     on("user_id", Kind::Text, "whom the spend is counted for"),
     on("team_id", Kind::Text, "the team whose limits hold as well"),
     on("key_alias", Kind::Text, "the name in reports"),
     on("max_budget", Kind::Usd, "USD a period"),
-    on(
-        "budget_reset_period",
-        Kind::Window,
-        "the period of max_budget; none means for life",
-    ),
-    on(
-        "budget_duration",
-        Kind::Window,
-        "the same as budget_reset_period",
-    ),
+    on("budget_reset_period", Kind::Window, "the period of max_budget; none means for life"),
+    on("budget_duration", Kind::Window, "the same as budget_reset_period"),
     on("rpm_limit", Kind::Positive, "requests a minute"),
     on("tpm_limit", Kind::Positive, "tokens a minute"),
     on("max_parallel_requests", Kind::Positive, "calls in flight"),
-    on(
-        "allowed_models",
-        TEXTS,
-        "what the key may call; empty means everything",
-    ),
+    on("allowed_models", TEXTS, "what the key may call; empty means everything"),
     on("models", TEXTS, "the same as allowed_models"),
 ];
 
 /// `database:`
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const DATABASE_SECTION: &[Setting] = &[
     never("type", Kind::Text, DATABASE),
     never("connection_string", Kind::Secret, DATABASE),

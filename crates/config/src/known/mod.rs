@@ -5,6 +5,8 @@
 
 mod extra;
 mod general;
+#[cfg(test)]
+mod honoured;
 mod litellm;
 mod models;
 mod router;
@@ -70,6 +72,13 @@ const fn never(name: &'static str, kind: Kind, reason: &'static str) -> Setting 
 const TEXTS: Kind = Kind::List(&Kind::Text);
 const ANY_LIST: Kind = Kind::List(&Kind::Any);
 const ANY_MAP: Kind = Kind::Map(&Kind::Any);
+/// Names of `model_list`; LiteLLM's form with parameters of its own is told about where it is read.
+const NAMES: Kind = Kind::List(&Kind::Either {
+    mapping: &ANY_MAP,
+    other: &Kind::Text,
+});
+/// `- name: [other, another]`
+const FALLBACKS: Kind = Kind::List(&Kind::Map(&NAMES));
 
 const ROUTING: &str = "this way of choosing a deployment does not take effect yet";
 const HEALTH: &str = "this part of health checks does not take effect yet; each provider's list of models is looked at";
@@ -88,110 +97,35 @@ const SHARED: &str = "give tollgate.redis.url: limits and budgets that several p
 const TOKENIZERS: &str = "prompts are counted by tokenizers that are built in";
 
 /// The keys of the file itself.
+#[rustfmt::skip] // a table is read by its rows
 pub(crate) const TOP: &[Setting] = &[
-    on(
-        "model_list",
-        Kind::List(&Kind::Section(&[models::ENTRY])),
-        "the deployments and the names that clients call them by",
-    ),
-    on(
-        "router_settings",
-        Kind::Section(&[router::SETTINGS]),
-        "time-outs, routing, failing over",
-    ),
-    on(
-        "litellm_settings",
-        Kind::Section(&[litellm::SETTINGS]),
-        "cache, the budget over everything, logging",
-    ),
-    on(
-        "general_settings",
-        Kind::Section(&[general::SETTINGS]),
-        "the master key, host and port",
-    ),
-    on(
-        "tollgate",
-        Kind::Section(&[tollgate::SETTINGS]),
-        "what LiteLLM has no word for",
-    ),
-    on(
-        "environment_variables",
-        Kind::Map(&Kind::Any),
-        "variables for the rest of the file; they win over the real ones",
-    ),
-    on(
-        "key_settings",
-        Kind::List(&Kind::Section(&[extra::KEY_SETTINGS])),
-        "virtual keys with their limits",
-    ),
-    on(
-        "user_api_key_list",
-        Kind::List(&Kind::Section(&[extra::USER_API_KEY])),
-        "virtual keys with their limits",
-    ),
-    on(
-        "router",
-        Kind::Section(&[extra::ROUTER]),
-        "how deployments are chosen, by names that LiteLLM does not have",
-    ),
-    on(
-        "fallback_config",
-        Kind::List(&Kind::Section(&[extra::FALLBACK])),
-        "names to try after a name has failed",
-    ),
-    never(
-        "database",
-        Kind::Section(&[extra::DATABASE_SECTION]),
-        DATABASE,
-    ),
+    on("model_list", Kind::List(&Kind::Section(&[models::ENTRY])), "the deployments and the names that clients call them by"),
+    on("router_settings", Kind::Section(&[router::SETTINGS]), "time-outs, routing, failing over"),
+    on("litellm_settings", Kind::Section(&[litellm::SETTINGS]), "cache, the budget over everything, logging"),
+    on("general_settings", Kind::Section(&[general::SETTINGS]), "the master key, host and port"),
+    on("tollgate", Kind::Section(&[tollgate::SETTINGS]), "what LiteLLM has no word for"),
+    on("environment_variables", Kind::Map(&Kind::Any), "variables for the rest of the file; they win over the real ones"),
+    on("key_settings", Kind::List(&Kind::Section(&[extra::KEY_SETTINGS])), "virtual keys with their limits"),
+    on("user_api_key_list", Kind::List(&Kind::Section(&[extra::USER_API_KEY])), "virtual keys with their limits"),
+    on("router", Kind::Section(&[extra::ROUTER]), "how deployments are chosen, by names that LiteLLM does not have"),
+    on("fallback_config", Kind::List(&Kind::Section(&[extra::FALLBACK])), "names to try after a name has failed"),
+    never("database", Kind::Section(&[extra::DATABASE_SECTION]), DATABASE),
     later("callback_settings", ANY_MAP, CALLBACK),
     later("guardrails", ANY_LIST, GUARDRAILS),
     later("policies", Kind::Any, GUARDRAILS),
     later("mcp_servers", ANY_MAP, "MCP servers do not take effect yet"),
     later("mcp_tools", ANY_LIST, "MCP servers do not take effect yet"),
     later("agent_list", ANY_LIST, "agents do not take effect yet"),
-    later(
-        "vector_store_registry",
-        ANY_LIST,
-        "vector stores do not take effect yet",
-    ),
-    later(
-        "search_tools",
-        ANY_LIST,
-        "search tools do not take effect yet",
-    ),
+    later("vector_store_registry", ANY_LIST, "vector stores do not take effect yet"),
+    later("search_tools", ANY_LIST, "search tools do not take effect yet"),
     later("prompts", ANY_LIST, "stored prompts do not take effect yet"),
-    later(
-        "credential_list",
-        ANY_LIST,
-        "named credentials do not take effect yet; give api_key in litellm_params",
-    ),
-    later(
-        "finetune_settings",
-        ANY_LIST,
-        "fine-tuning endpoints do not take effect yet",
-    ),
-    later(
-        "files_settings",
-        ANY_LIST,
-        "file endpoints do not take effect yet",
-    ),
-    later(
-        "assistant_settings",
-        ANY_MAP,
-        "assistants do not take effect yet",
-    ),
-    later(
-        "default_vertex_config",
-        ANY_MAP,
-        "Vertex AI's own dialect does not take effect yet",
-    ),
+    later("credential_list", ANY_LIST, "named credentials do not take effect yet; give api_key in litellm_params"),
+    later("finetune_settings", ANY_LIST, "fine-tuning endpoints do not take effect yet"),
+    later("files_settings", ANY_LIST, "file endpoints do not take effect yet"),
+    later("assistant_settings", ANY_MAP, "assistants do not take effect yet"),
+    later("default_vertex_config", ANY_MAP, "Vertex AI's own dialect does not take effect yet"),
     later("default_team_settings", ANY_LIST, CALLBACK),
-    later(
-        "include",
-        TEXTS,
-        "other files are not read: put their contents into this one",
-    ),
+    later("include", TEXTS, "other files are not read: put their contents into this one"),
 ];
 
 /// An entry of `model_list`.
@@ -224,6 +158,10 @@ pub(crate) const SECTIONS: &[(&str, &[&[Setting]])] = &[
     ("tollgate.budgets", &[tollgate::BUDGETS]),
     ("tollgate.cache", &[tollgate::CACHE]),
     ("tollgate.timeouts", &[tollgate::TIMEOUTS]),
+    ("tollgate.limits", &[tollgate::LIMITS]),
+    ("tollgate.log", &[tollgate::LOG]),
+    ("tollgate.long_context", &[tollgate::LONG_CONTEXT]),
+    ("tollgate.providers.NAME", &[tollgate::PROVIDER]),
     ("tollgate.clickhouse", &[tollgate::CLICKHOUSE]),
     ("tollgate.kafka", &[tollgate::KAFKA]),
     ("tollgate.redis", &[tollgate::REDIS]),
@@ -255,41 +193,6 @@ pub(crate) fn sections_with(key: &str) -> Vec<&'static str> {
         .map(|(name, _)| *name)
         .take(3)
         .collect()
-}
-
-/// What a path such as `model_list[0].litellm_params.rpm` does: the first ancestor without effect
-/// decides. `None` when the path is not known.
-#[must_use]
-pub fn effect(path: &str) -> Option<Effect> {
-    setting(path).map(|(_, effect)| effect)
-}
-
-/// The setting at a path, and its effect within its section.
-pub(crate) fn setting(path: &str) -> Option<(&'static Setting, Effect)> {
-    let mut groups: &[&[Setting]] = &[TOP];
-    let mut decided = Effect::Effective;
-    let mut segments = path.split('.').peekable();
-    while let Some(segment) = segments.next() {
-        let name = segment.split('[').next().unwrap_or(segment);
-        let found = find(groups, name)?;
-        if decided == Effect::Effective {
-            decided = found.effect;
-        }
-        if segments.peek().is_none() {
-            return Some((found, decided));
-        }
-        groups = below(&found.kind)?;
-    }
-    None
-}
-
-fn below(kind: &Kind) -> Option<&'static [&'static [Setting]]> {
-    match kind {
-        Kind::Section(groups) | Kind::OpenSection(groups) => Some(groups),
-        Kind::List(item) => below(item),
-        Kind::Either { mapping, .. } => below(mapping),
-        _ => None,
-    }
 }
 
 /// The kind of a member of requests that `litellm_params` may give a default for.

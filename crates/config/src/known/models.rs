@@ -1,6 +1,8 @@
 //! `model_list[]`.
 
-use super::{ANY_LIST, ANY_MAP, HEALTH, PARAMETERS, ROUTING, TEXTS, later, must, never, on};
+use super::{
+    ANY_LIST, ANY_MAP, HEALTH, NAMES, PARAMETERS, ROUTING, TEXTS, judged, later, must, never, on,
+};
 use crate::kind::{Kind, Setting};
 
 const LIMIT: &str =
@@ -14,100 +16,42 @@ pub(super) const DEFAULT: &str = "sent with requests that do not say it themselv
 const OLLAMA: &str = "belongs to Ollama's own dialect; set it in the Modelfile, or in extra_body";
 const ACCESS: &str = "access groups do not take effect yet; a key's own list of models does";
 
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const ENTRY: &[Setting] = &[
-    must(
-        "model_name",
-        Kind::Text,
-        "the name clients ask for; may hold one `*`",
-    ),
-    must(
-        "litellm_params",
-        Kind::Section(&[PARAMS, PRICES]),
-        "the provider's side",
-    ),
-    on(
-        "model_info",
-        Kind::OpenSection(&[INFO, PRICES]),
-        "id, windows, prices",
-    ),
-    on(
-        "metadata",
-        Kind::OpenSection(&[METADATA]),
-        "hints for routing",
-    ),
+    must("model_name", Kind::Text, "the name clients ask for; may hold one `*`"),
+    must("litellm_params", Kind::Section(&[PARAMS, PRICES]), "the provider's side"),
+    on("model_info", Kind::OpenSection(&[INFO, PRICES]), "id, windows, prices"),
+    on("metadata", Kind::OpenSection(&[METADATA]), "hints for routing"),
     later("model_id", Kind::Text, "has no effect; give model_info.id"),
     on("tpm", Kind::Positive, "tokens a minute to the deployment"),
     on("rpm", Kind::Positive, "requests a minute to the deployment"),
 ];
 
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const PARAMS: &[Setting] = &[
-    must(
-        "model",
-        Kind::Text,
-        "provider/model, or a bare name that says its provider",
-    ),
-    on(
-        "api_key",
-        Kind::Secret,
-        "else the provider's own variable, e.g. OPENAI_API_KEY",
-    ),
-    on(
-        "api_base",
-        Kind::Url,
-        "else the provider's own; /chat/completions is appended",
-    ),
+    must("model", Kind::Text, "provider/model, or a bare name that says its provider"),
+    on("api_key", Kind::Secret, "else the provider's own variable, e.g. OPENAI_API_KEY"),
+    on("api_base", Kind::Url, "else the provider's own; /chat/completions is appended"),
     on("base_url", Kind::Url, "the same as api_base"),
     on("api_version", Kind::Text, "Azure's api-version"),
     on("organization", Kind::Text, "sent as openai-organization"),
-    on(
-        "custom_llm_provider",
-        Kind::Text,
-        "the provider, where `model` does not begin with it",
-    ),
+    on("custom_llm_provider", Kind::Text, "the provider, where `model` does not begin with it"),
     on("timeout", Kind::Seconds, "seconds for the whole call"),
-    on(
-        "stream_timeout",
-        Kind::Seconds,
-        "seconds for the whole of a streamed call",
-    ),
-    on(
-        "max_tokens",
-        Kind::Positive,
-        "sent with requests without a bound of their own; budgets hold no more for them",
-    ),
-    on(
-        "max_completion_tokens",
-        Kind::Positive,
-        "the same as max_tokens",
-    ),
-    on(
-        "extra_headers",
-        Kind::Map(&Kind::Secret),
-        "sent with every call",
-    ),
-    on(
-        "headers",
-        Kind::Map(&Kind::Secret),
-        "the same as extra_headers",
-    ),
+    on("stream_timeout", Kind::Seconds, "seconds for the whole of a streamed call"),
+    on("max_tokens", Kind::Positive, "sent with requests without a bound of their own; budgets hold no more for them"),
+    on("max_completion_tokens", Kind::Positive, "the same as max_tokens"),
+    on("extra_headers", Kind::Map(&Kind::Secret), "sent with every call"),
+    on("headers", Kind::Map(&Kind::Secret), "the same as extra_headers"),
     on("rpm", Kind::Positive, "requests a minute to the deployment"),
     on("tpm", Kind::Positive, "tokens a minute to the deployment"),
     later("itpm", Kind::Positive, LIMIT),
     later("otpm", Kind::Positive, LIMIT),
-    on(
-        "max_parallel_requests",
-        Kind::Positive,
-        "calls in flight to the deployment",
-    ),
+    on("max_parallel_requests", Kind::Positive, "calls in flight to the deployment"),
     later("max_budget", Kind::Usd, LIMIT),
     later("budget_duration", Kind::Window, LIMIT),
     later("default_api_key_tpm_limit", Kind::Positive, LIMIT),
     later("default_api_key_rpm_limit", Kind::Positive, LIMIT),
-    on(
-        "weight",
-        Kind::Number,
-        "share of calls among the deployments of a name",
-    ),
+    on("weight", Kind::Number, "share of calls among the deployments of a name"),
     on("order", Kind::Count, "lower ones are chosen first"),
     on("tags", TEXTS, "see enable_tag_filtering"),
     later("tag_regex", TEXTS, ROUTING),
@@ -115,46 +59,18 @@ pub(super) const PARAMS: &[Setting] = &[
     later("allowed_model_region", Kind::Text, ROUTING),
     later("provider_affinity_header", Kind::Text, ROUTING),
     on("max_retries", Kind::Count, "the same as num_retries"),
-    on(
-        "num_retries",
-        Kind::Count,
-        "attempts after one at this deployment",
-    ),
-    on(
-        "retry_policy",
-        Kind::Map(&Kind::Count),
-        "retries by kind of failure, for the whole name",
-    ),
-    on(
-        "cooldown_time",
-        Kind::Number,
-        "seconds that it is left alone when it fails",
-    ),
-    on(
-        "fallbacks",
-        ANY_LIST,
-        "names to try after this name has failed, as in router_settings",
-    ),
-    on(
-        "context_window_fallback_dict",
-        ANY_MAP,
-        "names for prompts that are too long, as in router_settings",
-    ),
+    on("num_retries", Kind::Count, "attempts after one at this deployment"),
+    on("retry_policy", Kind::Map(&Kind::Count), "retries by kind of failure, for the whole name"),
+    on("cooldown_time", Kind::Number, "seconds that it is left alone when it fails"),
+    on("fallbacks", Kind::List(&Kind::Either { mapping: &Kind::Map(&NAMES), other: &Kind::Text }), "names to try after this name has failed, as in router_settings"),
+    on("context_window_fallback_dict", Kind::Map(&NAMES), "names for prompts that are too long, as in router_settings"),
     on("temperature", Kind::Number, DEFAULT),
     on("top_p", Kind::Ratio, DEFAULT),
     on("top_k", Kind::Count, DEFAULT),
-    never(
-        "n",
-        Kind::Positive,
-        "how many answers are paid for is the request's own to say",
-    ),
+    never("n", Kind::Positive, "how many answers are paid for is the request's own to say"),
     on("seed", Kind::Signed, DEFAULT),
     on("stop", Kind::Any, DEFAULT),
-    never(
-        "stream",
-        Kind::Bool,
-        "whether an answer is streamed is the request's own to say",
-    ),
+    never("stream", Kind::Bool, "whether an answer is streamed is the request's own to say"),
     on("presence_penalty", Kind::Signed, DEFAULT),
     on("frequency_penalty", Kind::Signed, DEFAULT),
     on("logit_bias", ANY_MAP, DEFAULT),
@@ -178,31 +94,11 @@ pub(super) const PARAMS: &[Setting] = &[
     on("safety_settings", ANY_LIST, DEFAULT),
     on("web_search_options", Kind::Any, DEFAULT),
     on("prompt_cache_key", Kind::Text, DEFAULT),
-    on(
-        "extra_body",
-        ANY_MAP,
-        "members that every request gets, whatever it has itself",
-    ),
-    on(
-        "drop_params",
-        Kind::Bool,
-        "true: what the provider cannot take is left out; false: it is refused by name",
-    ),
-    on(
-        "additional_drop_params",
-        TEXTS,
-        "left out of every request; `tools[*].function.strict` reaches inside",
-    ),
-    on(
-        "allowed_openai_params",
-        TEXTS,
-        "sent although the provider is not known to take them",
-    ),
-    on(
-        "modify_params",
-        Kind::Bool,
-        "true: a larger max_tokens is lowered to model_info.max_output_tokens",
-    ),
+    on("extra_body", ANY_MAP, "members that every request gets, whatever it has itself"),
+    on("drop_params", Kind::Bool, "true: what the provider cannot take is left out; false: it is refused by name"),
+    on("additional_drop_params", TEXTS, "left out of every request; `tools[*].function.strict` reaches inside"),
+    on("allowed_openai_params", TEXTS, "sent although the provider is not known to take them"),
+    on("modify_params", Kind::Bool, "true: a larger max_tokens is lowered to model_info.max_output_tokens"),
     later("merge_reasoning_content_in_choices", Kind::Bool, PARAMETERS),
     later("supports_system_message", Kind::Bool, PARAMETERS),
     later("ensure_alternating_roles", Kind::Bool, PARAMETERS),
@@ -215,89 +111,25 @@ pub(super) const PARAMS: &[Setting] = &[
     later("bos_token", Kind::Text, PARAMETERS),
     later("eos_token", Kind::Text, PARAMETERS),
     later("use_chat_completions_api", Kind::Bool, PARAMETERS),
-    on(
-        "mock_response",
-        Kind::Text,
-        "answers chat with this text; no provider is asked",
-    ),
-    later(
-        "mock_timeout",
-        Kind::Bool,
-        "of canned answers, mock_response alone takes effect",
-    ),
-    later(
-        "mock_delay",
-        Kind::Number,
-        "of canned answers, mock_response alone takes effect",
-    ),
-    later(
-        "mock_tool_calls",
-        Kind::Any,
-        "of canned answers, mock_response alone takes effect",
-    ),
-    later(
-        "litellm_credential_name",
-        Kind::Text,
-        "named credentials do not take effect yet; give api_key",
-    ),
-    later(
-        "configurable_clientside_auth_params",
-        ANY_LIST,
-        "clients cannot bring provider keys yet",
-    ),
+    on("mock_response", Kind::Text, "answers chat with this text; no provider is asked"),
+    later("mock_timeout", Kind::Bool, "of canned answers, mock_response alone takes effect"),
+    later("mock_delay", Kind::Number, "of canned answers, mock_response alone takes effect"),
+    later("mock_tool_calls", Kind::Any, "of canned answers, mock_response alone takes effect"),
+    later("litellm_credential_name", Kind::Text, "named credentials do not take effect yet; give api_key"),
+    later("configurable_clientside_auth_params", ANY_LIST, "clients cannot bring provider keys yet"),
     later("use_in_pass_through", Kind::Bool, super::PASS_THROUGH),
     later("use_litellm_proxy", Kind::Bool, ROUTING),
     later("guardrails", TEXTS, super::GUARDRAILS),
-    later(
-        "prompt_id",
-        Kind::Text,
-        "stored prompts do not take effect yet",
-    ),
-    later(
-        "prompt_variables",
-        Kind::Any,
-        "stored prompts do not take effect yet",
-    ),
-    later(
-        "prompt_version",
-        Kind::Any,
-        "stored prompts do not take effect yet",
-    ),
-    later(
-        "prompt_label",
-        Kind::Text,
-        "stored prompts do not take effect yet",
-    ),
-    later(
-        "keepalive_seconds",
-        Kind::Number,
-        "keep-alive comments in streams do not take effect yet",
-    ),
-    later(
-        "allow_client_keepalive_override",
-        Kind::Bool,
-        "keep-alive comments in streams do not take effect yet",
-    ),
-    later(
-        "max_file_size_mb",
-        Kind::Number,
-        "file endpoints do not take effect yet",
-    ),
-    on(
-        "ssl_verify",
-        Kind::Any,
-        "false, or a PEM file of the authorities that are believed",
-    ),
-    later(
-        "client_cert",
-        Kind::Any,
-        "client certificates do not take effect yet",
-    ),
-    later(
-        "model_info",
-        Kind::Any,
-        "belongs beside litellm_params, not below it",
-    ),
+    later("prompt_id", Kind::Text, "stored prompts do not take effect yet"),
+    later("prompt_variables", Kind::Any, "stored prompts do not take effect yet"),
+    later("prompt_version", Kind::Any, "stored prompts do not take effect yet"),
+    later("prompt_label", Kind::Text, "stored prompts do not take effect yet"),
+    later("keepalive_seconds", Kind::Number, "keep-alive comments in streams do not take effect yet"),
+    later("allow_client_keepalive_override", Kind::Bool, "keep-alive comments in streams do not take effect yet"),
+    later("max_file_size_mb", Kind::Number, "file endpoints do not take effect yet"),
+    on("ssl_verify", Kind::Text, "false, or a PEM file of the authorities that are believed"),
+    later("client_cert", Kind::Any, "client certificates do not take effect yet"),
+    later("model_info", Kind::Any, "belongs beside litellm_params, not below it"),
     later("litellm_trace_id", Kind::Text, super::CALLBACK),
     later("azure_ad_token", Kind::Secret, ENTRA),
     later("tenant_id", Kind::Text, ENTRA),
@@ -313,67 +145,23 @@ pub(super) const PARAMS: &[Setting] = &[
     later("vertex_*", Kind::Any, VERTEX),
     later("gcs_*", Kind::Any, VERTEX),
     later("bucket_name", Kind::Text, VERTEX),
-    later(
-        "watsonx_*",
-        Kind::Any,
-        "watsonx's own dialect does not take effect yet",
-    ),
-    later(
-        "project_id",
-        Kind::Text,
-        "watsonx's own dialect does not take effect yet",
-    ),
-    later(
-        "space_id",
-        Kind::Text,
-        "watsonx's own dialect does not take effect yet",
-    ),
-    later(
-        "oci_*",
-        Kind::Any,
-        "Oracle's own dialect does not take effect yet",
-    ),
-    later(
-        "use_xai_oauth",
-        Kind::Bool,
-        "sign-in with OAuth does not take effect yet",
-    ),
+    later("watsonx_*", Kind::Any, "watsonx's own dialect does not take effect yet"),
+    later("project_id", Kind::Text, "watsonx's own dialect does not take effect yet"),
+    later("space_id", Kind::Text, "watsonx's own dialect does not take effect yet"),
+    later("oci_*", Kind::Any, "Oracle's own dialect does not take effect yet"),
+    later("use_xai_oauth", Kind::Bool, "sign-in with OAuth does not take effect yet"),
     later("auto_router_*", Kind::Any, ROUTING),
     later("complexity_router_*", Kind::Any, ROUTING),
     later("adaptive_router_*", Kind::Any, ROUTING),
     later("quality_router_*", Kind::Any, ROUTING),
-    later(
-        "vector_*",
-        Kind::Any,
-        "vector stores do not take effect yet",
-    ),
-    later(
-        "milvus_*",
-        Kind::Any,
-        "vector stores do not take effect yet",
-    ),
-    later(
-        "valkey_*",
-        Kind::Any,
-        "vector stores do not take effect yet",
-    ),
-    later(
-        "index_name",
-        Kind::Text,
-        "vector stores do not take effect yet",
-    ),
-    later(
-        "embedding_model",
-        Kind::Text,
-        "vector stores do not take effect yet",
-    ),
+    later("vector_*", Kind::Any, "vector stores do not take effect yet"),
+    later("milvus_*", Kind::Any, "vector stores do not take effect yet"),
+    later("valkey_*", Kind::Any, "vector stores do not take effect yet"),
+    later("index_name", Kind::Text, "vector stores do not take effect yet"),
+    later("embedding_model", Kind::Text, "vector stores do not take effect yet"),
     later("langfuse_*", Kind::Any, super::CALLBACK),
     later("langsmith_*", Kind::Any, super::CALLBACK),
-    later(
-        "turn_off_message_logging",
-        Kind::Bool,
-        "prompts and answers are never logged",
-    ),
+    later("turn_off_message_logging", Kind::Bool, "prompts and answers are never logged"),
     later("hf_model_name", Kind::Text, super::TOKENIZERS),
     later("keep_alive", Kind::Any, OLLAMA),
     later("num_ctx", Kind::Positive, OLLAMA),
@@ -385,6 +173,7 @@ pub(super) const PARAMS: &[Setting] = &[
 ];
 
 /// Prices, by LiteLLM's names: USD a token unless the name says otherwise. Kept as text.
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const PRICES: &[Setting] = &[
     price("input_cost_per_token"),
     price("output_cost_per_token"),
@@ -440,72 +229,29 @@ pub(super) const PRICES: &[Setting] = &[
     price("input_cost_per_image_above_*"),
     price("input_cost_per_audio_per_second_above_*"),
     price("input_cost_per_video_per_second_above_*"),
-    later(
-        "search_context_cost_per_query",
-        Kind::Any,
-        "this price does not take effect yet",
-    ),
-    later(
-        "tiered_pricing",
-        ANY_LIST,
-        "this price does not take effect yet; the *_above_* prices do",
-    ),
+    later("search_context_cost_per_query", Kind::Any, "this price does not take effect yet"),
+    later("tiered_pricing", ANY_LIST, "this price does not take effect yet; the *_above_* prices do"),
 ];
 
 const fn price(name: &'static str) -> Setting {
     on(name, Kind::Number, "USD, exact; wins over the catalog")
 }
 
+#[rustfmt::skip] // a table is read by its rows
 pub(super) const INFO: &[Setting] = &[
-    on(
-        "id",
-        Kind::Text,
-        "the deployment's id; else a hash of what it is",
-    ),
-    on(
-        "base_model",
-        Kind::Text,
-        "the catalog name whose prices and windows hold",
-    ),
-    on(
-        "max_tokens",
-        Kind::Positive,
-        "the most output tokens, unless max_output_tokens is there",
-    ),
-    on(
-        "max_output_tokens",
-        Kind::Positive,
-        "the most output tokens",
-    ),
+    on("id", Kind::Text, "the deployment's id; else a hash of what it is"),
+    on("base_model", Kind::Text, "the catalog name whose prices and windows hold"),
+    on("max_tokens", Kind::Positive, "the most output tokens, unless max_output_tokens is there"),
+    on("max_output_tokens", Kind::Positive, "the most output tokens"),
     on("max_input_tokens", Kind::Positive, "the context window"),
-    later(
-        "mode",
-        Kind::Text,
-        "the kind of a model does not steer requests yet",
-    ),
-    on(
-        "supports_*",
-        Kind::Any,
-        "calls that need what is false here go elsewhere, or see drop_params",
-    ),
-    on(
-        "supported_openai_params",
-        TEXTS,
-        "the only parameters that the model takes; see drop_params",
-    ),
+    later("mode", Kind::Text, "the kind of a model does not steer requests yet"),
+    on("supports_*", Kind::Bool, "calls that need what is false here go elsewhere, or see drop_params"),
+    on("supported_openai_params", TEXTS, "the only parameters that the model takes; see drop_params"),
     later("supported_*", Kind::Any, CAPABILITY),
     later("output_vector_size", Kind::Positive, CAPABILITY),
-    on(
-        "capabilities",
-        TEXTS,
-        "what it can do, for capability-based routing",
-    ),
+    on("capabilities", TEXTS, "what it can do, for capability-based routing"),
     later("deprecation_date", Kind::Text, CAPABILITY),
-    later(
-        "litellm_provider",
-        Kind::Text,
-        "has no effect here; give custom_llm_provider in litellm_params",
-    ),
+    later("litellm_provider", Kind::Text, "has no effect here; give custom_llm_provider in litellm_params"),
     later("access_groups", TEXTS, ACCESS),
     later("access_windows", ANY_LIST, ACCESS),
     later("team_id", Kind::Text, ACCESS),
@@ -520,34 +266,14 @@ pub(super) const INFO: &[Setting] = &[
     later("allow_fail_open", Kind::Bool, ROUTING),
     later("internal_router_model", Kind::Bool, ROUTING),
     later("member_auto_router", Kind::Bool, ROUTING),
-    on(
-        "health_check_max_tokens",
-        Kind::Positive,
-        "checks are paid calls of so many tokens, billed to the operator",
-    ),
-    on(
-        "health_check_model",
-        Kind::Text,
-        "checks are paid calls of this model, billed to the operator; for names with a *",
-    ),
-    on(
-        "health_check_timeout",
-        Kind::Seconds,
-        "one that has not answered its check by then is down; default 10",
-    ),
+    on("health_check_max_tokens", Kind::Positive, "checks are paid calls of so many tokens, billed to the operator"),
+    on("health_check_model", Kind::Text, "checks are paid calls of this model, billed to the operator; for names with a *"),
+    on("health_check_timeout", Kind::Seconds, "one that has not answered its check by then is down; default 10"),
     later("health_check_*", Kind::Any, HEALTH),
-    on(
-        "disable_background_health_check",
-        Kind::Bool,
-        "is not looked at",
-    ),
+    on("disable_background_health_check", Kind::Bool, "is not looked at"),
     later("custom_tokenizer", Kind::Any, super::TOKENIZERS),
     later("ptu_*", Kind::Any, "reserved capacity is not priced yet"),
-    later(
-        "cost_per_ptu_per_hour",
-        Kind::Number,
-        "reserved capacity is not priced yet",
-    ),
+    later("cost_per_ptu_per_hour", Kind::Number, "reserved capacity is not priced yet"),
     never("db_model", Kind::Bool, super::DATABASE),
     never("created_at", Kind::Any, super::DATABASE),
     never("created_by", Kind::Any, super::DATABASE),
@@ -555,27 +281,12 @@ pub(super) const INFO: &[Setting] = &[
     never("updated_by", Kind::Any, super::DATABASE),
 ];
 
+#[rustfmt::skip] // a table is read by its rows
 const METADATA: &[Setting] = &[
-    on(
-        "cost",
-        Kind::Number,
-        "a hint for routing in USD per 1,000 tokens, where no price is known; never billed",
-    ),
-    on(
-        "latency",
-        Kind::Number,
-        "milliseconds to the first token, until it is measured",
-    ),
-    on(
-        "max_tokens",
-        Kind::Positive,
-        "the context window, unless model_info.max_input_tokens is there",
-    ),
-    on(
-        "capabilities",
-        TEXTS,
-        "what it can do, for capability-based routing",
-    ),
-    on("priority", Kind::Any, "lower ones are chosen first"),
+    on("cost", Kind::Number, "a hint for routing in USD per 1,000 tokens, where no price is known; never billed"),
+    on("latency", Kind::Number, "milliseconds to the first token, until it is measured"),
+    on("max_tokens", Kind::Positive, "the context window, unless model_info.max_input_tokens is there"),
+    on("capabilities", TEXTS, "what it can do, for capability-based routing"),
+    judged("priority", Kind::Any, "lower ones are chosen first"),
     on("region", Kind::Text, "see x-tollgate-region"),
 ];

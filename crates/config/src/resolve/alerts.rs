@@ -1,8 +1,14 @@
 //! Who is told of what: `general_settings.alerting` and what belongs to it.
 
 use crate::Secret;
+use crate::kind::Kind;
 use crate::settings::{AlertPost, AlertShape, Alerts};
 use crate::view::View;
+
+/// Whether alerts can be posted there: a word in its place would be posted nowhere, and may be a secret.
+fn is_url(text: &str) -> bool {
+    Kind::Url.accepts(text)
+}
 
 /// None where the file asks for no alert.
 pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
@@ -42,8 +48,12 @@ pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
     };
     for (name, budgets) in [("budget_alerts", true), ("llm_exceptions", false)] {
         for view in by_type.at(name).items() {
-            if let Some(url) = view.secret() {
-                post(url, AlertShape::Slack, budgets, !budgets);
+            match view.secret() {
+                Some(url) if !is_url(url.expose()) => {
+                    view.error(format!("expected {}", Kind::Url.expected()))
+                }
+                Some(url) => post(url, AlertShape::Slack, budgets, !budgets),
+                None => {}
             }
         }
     }
@@ -59,6 +69,10 @@ pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
         };
         let url = (root.context().env)(variable).filter(|url| !url.trim().is_empty());
         match url {
+            Some(url) if !is_url(url.trim()) => view.error(format!(
+                "the environment variable {variable} is not {}",
+                Kind::Url.expected()
+            )),
             Some(url) => post(Secret::new(url.trim()), shape, true, true),
             // LiteLLM's Slack webhooks by type need no other one.
             None if shape == AlertShape::Slack && by_type.is_set() => {}

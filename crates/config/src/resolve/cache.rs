@@ -56,6 +56,7 @@ pub(super) fn cache(root: &View<'_>, defaults: Cache) -> Cache {
     if !kind.as_deref().is_none_or(known) && enabled {
         params.at("type").warn(LOCAL_ONLY);
     }
+    ours.at("timeout_ms").at_most(super::WAIT_MS_MAX);
     let service = pick(root, "tollgate.cache.url");
     if let (Some(service), false) = (&service, enabled) {
         service.warn("has no effect without the cache itself (litellm_settings.cache: true)");
@@ -107,11 +108,8 @@ fn cache_redis(params: &View<'_>, ours: &View<'_>, kind: Option<&str>) -> Option
         "db",
     ] {
         let view = params.at(name);
-        if let Some(variable) = view.missing_variable() {
-            view.warn(format!(
-                "{}; answers are kept on local disk",
-                crate::expand::absent(&variable)
-            ));
+        if let Some(why) = view.unread() {
+            view.warn(format!("{why}; answers are kept on local disk"));
             return None;
         }
     }

@@ -10,6 +10,7 @@ mod routing;
 mod server;
 mod stores;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Secret;
@@ -23,8 +24,13 @@ pub(crate) use models::plain_entry;
 
 /// What a hold outlives the longest call by: the time its billing may take.
 const HOLD_MARGIN: Duration = Duration::from_secs(300);
-/// The smallest segment that holds any record.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// The smallest segment holds any record; the largest is what the journal maps at once.
+const SEGMENT_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+const PAGE_BYTES: u64 = 4096;
+/// An hour: no call waits longer for what it can go on without.
+const WAIT_MS_MAX: u64 = 3_600_000;
+/// Ten years: no call is that long, and every clock has room for it.
+const HOLD_S_MAX: u64 = 315_360_000;
 
 pub(crate) fn resolve(root: &View<'_>) -> Config {
     let mut config = Config::default();
@@ -131,13 +137,8 @@ fn budgets(root: &View<'_>, config: &mut Config) {
     let budgets = &mut config.budgets;
     budgets.global_max_budget =
         pick(root, "litellm_settings.max_budget").and_then(|view| view.usd());
-    budgets.global_parallel = [
-        "general_settings.global_max_parallel_requests",
-        "general_settings.max_parallel_requests",
-        "litellm_settings.max_parallel_requests",
-    ]
-    .iter()
-    .find_map(|name| root.get(name).count_u32());
+    budgets.global_parallel = pick(root, "general_settings.global_max_parallel_requests")
+        .and_then(|view| view.count_u32());
     let period = pick(root, "litellm_settings.budget_duration");
     budgets.global_period = period.as_ref().and_then(View::period);
     if let (Some(period), None) = (period, budgets.global_max_budget) {
@@ -175,6 +176,7 @@ fn budgets(root: &View<'_>, config: &mut Config) {
         .max()
         .unwrap_or_default();
     let hold = section.at("hold_s");
+    hold.at_most(HOLD_S_MAX);
     match hold.count() {
         Some(seconds) if Duration::from_secs(seconds) <= longest => {
             hold.error(format!(
@@ -212,8 +214,12 @@ fn journal(section: &View<'_>, defaults: JournalConfig) -> JournalConfig {
     };
     let segment = section.at("segment_bytes");
     let segment_bytes = segment.count().unwrap_or(defaults.segment_bytes);
-    if segment_bytes < SEGMENT_BYTES_MIN {
-        segment.error(format!("must be {SEGMENT_BYTES_MIN} or more"));
+    if !SEGMENT_BYTES.contains(&segment_bytes) || !segment_bytes.is_multiple_of(PAGE_BYTES) {
+        segment.error(format!(
+            "must be a multiple of {PAGE_BYTES} from {} to {}",
+            SEGMENT_BYTES.start(),
+            SEGMENT_BYTES.end()
+        ));
     }
     let cap = section.at("cap_bytes");
     let cap_bytes = cap.count().unwrap_or(defaults.cap_bytes);
@@ -223,6 +229,8 @@ fn journal(section: &View<'_>, defaults: JournalConfig) -> JournalConfig {
             segment_bytes.saturating_mul(2)
         ));
     }
+    let wait = section.at("group_wait_us");
+    wait.at_most(1_000_000);
     JournalConfig {
         sync,
         segment_bytes,
@@ -231,10 +239,7 @@ fn journal(section: &View<'_>, defaults: JournalConfig) -> JournalConfig {
             .at("retention_days")
             .count_u32()
             .unwrap_or(defaults.retention_days),
-        group_wait_us: section
-            .at("group_wait_us")
-            .count()
-            .unwrap_or(defaults.group_wait_us),
+        group_wait_us: wait.count().unwrap_or(defaults.group_wait_us),
     }
 }
 

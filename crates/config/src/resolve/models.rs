@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::params;
 use super::providers::{Own, default_trust, own};
+use super::{params, pick};
 use crate::known;
 use crate::model::{Dialect, ModelEntry, ModelLimits, ModelTimeouts, Shape};
 use crate::providers::{self, Provider};
@@ -16,9 +16,8 @@ use crate::{AuthScheme, DecimalText, Hints, Params, Secret, Trust};
 /// Every entry of `model_list` that can be called.
 pub(crate) fn models(root: &View<'_>, timeouts: &Timeouts) -> Vec<ModelEntry> {
     let defaults = default_timeouts(root, timeouts);
-    let parallel = root
-        .get("router_settings.default_max_parallel_requests")
-        .count_u32();
+    let parallel = pick(root, "router_settings.default_max_parallel_requests")
+        .and_then(|view| view.count_u32());
     let everywhere = params::Everywhere::of(root);
     let (own, trust) = (own(root), default_trust(root));
     let mut models: Vec<ModelEntry> = Vec::new();
@@ -336,7 +335,7 @@ fn key(params: &View<'_>, base: &View<'_>, provider: &Provider) -> Option<Secret
 fn key_from(params: &View<'_>, provider: &Provider) -> Option<String> {
     let key = params.at("api_key");
     if key.is_set() {
-        return key.source();
+        return key.origin();
     }
     let found = provider.key_from(params.context().env);
     found.map(|(name, _)| format!("the variable {name}"))

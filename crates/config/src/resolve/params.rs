@@ -1,10 +1,10 @@
 //! From `litellm_params` to what happens to the members of a request.
 
 use super::models::output_of;
-use crate::Params;
 use crate::kind::{Kind, parse_bool};
 use crate::known;
 use crate::view::View;
+use crate::{Params, json};
 
 /// What decides what a call may cost or where it goes: the request's own, where budgets see it.
 const OURS: &[&str] = &[
@@ -91,9 +91,7 @@ fn defaults(params: &View<'_>) -> Vec<(String, String)> {
 fn typed(view: &View<'_>, kind: &Kind) -> Option<serde_json::Value> {
     match kind {
         Kind::Number | Kind::Signed | Kind::Ratio | Kind::Count | Kind::Positive => {
-            serde_json::from_str::<serde_json::Number>(view.raw()?.trim())
-                .ok()
-                .map(Into::into)
+            json::number(view.raw()?.trim()).map(Into::into)
         }
         Kind::Bool => parse_bool(&view.raw()?).map(Into::into),
         Kind::Text => view.text().map(Into::into),

@@ -29,13 +29,16 @@ pub(super) fn routing(root: &View<'_>, config: &Config) -> Routing {
         .chain(aliases)
     {
         // LiteLLM also takes `{model: …, hidden: …}`.
-        let target = if view.is_mapping() {
-            view.at("model").text()
+        let (target, hidden) = if view.is_mapping() {
+            (view.at("model").text(), view.at("hidden").bool())
         } else {
-            view.text()
+            (view.text(), None)
         };
         if let Some(target) = target {
             known_name(config, &view, &target);
+            if hidden == Some(true) {
+                routing.hidden.insert(alias.clone());
+            }
             routing.aliases.insert(alias, target);
         }
     }
@@ -69,7 +72,7 @@ pub(super) fn routing(root: &View<'_>, config: &Config) -> Routing {
                 | "responses_api_deployment_check",
             ) => routing.sticky_sessions = true,
             Some("enforce_model_rate_limits") | None => {}
-            Some(other) => view.warn(format!("{other} does not take effect yet")),
+            Some(_) => view.warn("this check does not take effect yet"),
         }
     }
     let by_prompt = root.get("litellm_settings.cache_system_prompt_only").bool() == Some(true);
@@ -104,9 +107,7 @@ fn strategy(root: &View<'_>, routing: &mut Routing) {
         let word = view.text()?;
         let found = Strategy::of(&word);
         if found.is_none() {
-            view.warn(format!(
-                "{word} does not take effect yet; simple-shuffle is used"
-            ));
+            view.warn("this strategy does not take effect yet; simple-shuffle is used");
         }
         found
     };
@@ -388,6 +389,10 @@ pub(super) fn hints(item: &View<'_>) -> Hints {
     );
     let mut capabilities = info.at("capabilities").texts();
     capabilities.extend(meta.at("capabilities").texts());
+    let priority = meta.at("priority");
+    if priority.is_set() && priority.count_u32().is_none() {
+        priority.warn("is not a whole number, and steers nothing; lower ones are chosen first");
+    }
     let mut lacks = Vec::new();
     for (name, view) in info.entries() {
         let Some(what) = name.strip_prefix("supports_") else {
@@ -404,7 +409,7 @@ pub(super) fn hints(item: &View<'_>) -> Hints {
         order: params
             .at("order")
             .count_u32()
-            .or_else(|| meta.at("priority").count_u32())
+            .or_else(|| priority.count_u32())
             .unwrap_or(0),
         stands_in: false,
         key_from: None,

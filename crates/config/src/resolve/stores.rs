@@ -106,6 +106,7 @@ fn redis(root: &View<'_>) -> Option<Redis> {
     {
         ca.error("expected certificates in PEM, or file/PATH of them");
     }
+    section.at("wait_ms").at_most(super::WAIT_MS_MAX);
     let wait = section.at("wait_ms").count();
     Some(Redis {
         url: secret,

@@ -12,7 +12,7 @@ fn env(name: &str) -> Option<String> {
 macro_rules! load {
     ($file:literal) => {
         match parse(
-            include_str!(concat!("../../../deploy/reference-configs/", $file)),
+            include_str!(concat!("../../../../deploy/reference-configs/", $file)),
             $file,
             &env,
         ) {

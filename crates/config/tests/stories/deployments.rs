@@ -163,7 +163,7 @@ fn alerts_are_told_where_to_go_and_never_tell_it() {
 
 #[test]
 fn a_file_is_explained_name_by_name() {
-    let text = include_str!("../../../deploy/reference-configs/01-full-stack.yaml");
+    let text = include_str!("../../../../deploy/reference-configs/01-full-stack.yaml");
     let told = config::check(&load(text));
     for line in [
         "  gpt-4o\n    - openai/gpt-4o at https://api.openai.com/v1, key: the variable OPENAI_API_KEY  [",

@@ -3,7 +3,7 @@
 use config::parse;
 use proptest::prelude::*;
 
-const FILE: &str = include_str!("../../../deploy/reference-configs/01-full-stack.yaml");
+const FILE: &str = include_str!("../../../../deploy/reference-configs/01-full-stack.yaml");
 const SECRET: &str = "hunter2hunter2";
 
 fn env(name: &str) -> Option<String> {
@@ -43,6 +43,23 @@ const PLACES: &[&str] = &[
     "tollgate: {redis: {url: 'redis://:SECRET@h'}, budgets: {timezone: SECRET}}",
     "tollgate: {kafka: {bootstrap_servers: k, properties: {sasl.password: SECRET}}}",
     "tollgate: {clickhouse: {url: 'http://u:SECRET@h', password: SECRET}}",
+    "model_list: [{model_name: a, litellm_params: {model: openai/x, api_base: 'http://u:SECRET/x@h/v1'}}]",
+    "model_list: [{model_name: a, litellm_params: {model: openai/x, api_key: '${K-SECRET}'}}]",
+    "model_list: [{model_name: a, litellm_params: {model: openai/x, api_key: '${K:-SECRET}'}}]",
+    "model_list: [{model_name: a, litellm_params: {model: openai/x, api_key: os.environ/sk-SECRET}}]",
+    "tollgate: {redis: {url: 'redis://:SECRET/x@h'}}",
+    "tollgate: {redis: {url: 'redis://:SECRET#x@h'}}",
+    "{litellm_settings: {cache: true, cache_params: {type: redis, url: 'redis://:SECRET/x@h'}}}",
+    "{litellm_settings: {cache: true, cache_params: {type: redis, url: SECRET}}}",
+    "general_settings: {alerting: [SECRET], alert_types: [SECRET]}",
+    "general_settings: {alert_to_webhook_url: {budget_alerts: SECRET}}",
+    "general_settings: {alert_to_webhook_url: {budget_alerts: 'https://hooks.example/SECRET'}}",
+    "litellm_settings: {routing_strategy: SECRET, success_callback: [SECRET]}",
+    "router_settings: {optional_pre_call_checks: [SECRET], fallback_on: [SECRET]}",
+    "tollgate: {cache: {token: SECRET, redis_url: 'redis://u:SECRET@h'}, secret_key: SECRETSECRETSECRET}",
+    "tollgate: {providers: {acme: {base_url: 'http://h', api_key: SECRET, headers: {x: SECRET}}}}",
+    "tollgate: {long_context: {strategy: summarise, model: SECRET}}",
+    "general_settings: !SECRET x",
 ];
 
 #[test]

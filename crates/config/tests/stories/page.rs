@@ -2,7 +2,7 @@
 
 #[test]
 fn the_page_is_that_of_the_table() {
-    let page = include_str!("../../../docs/litellm-settings.md");
+    let page = include_str!("../../../../docs/litellm-settings.md");
     let wanted = config::settings_page();
     let differs = page.lines().zip(wanted.lines()).find(|(a, b)| a != b);
     assert!(

@@ -43,6 +43,8 @@ pub(crate) struct Intake {
     /// A position is on its way to the log.
     committing: bool,
     empty_looks: u32,
+    /// The last read has failed.
+    unread: bool,
 }
 
 /// What became of a read.
@@ -105,6 +107,7 @@ impl Intake {
             dirty: false,
             committing: false,
             empty_looks: 0,
+            unread: false,
         }
     }
 
@@ -121,6 +124,9 @@ impl Intake {
         }
         match self.read(max, wait).await {
             Ok(Some(records)) => {
+                if std::mem::take(&mut self.unread) {
+                    self.board.goes_on(self.lane);
+                }
                 self.looked = true;
                 self.offsets = matches!(self.reader.dealt(), Dealt::Partitions { .. });
                 self.empty_looks = if records.is_empty() {
@@ -144,6 +150,9 @@ impl Intake {
             Err(error) => {
                 let why = format!("the log cannot be read: {error}");
                 self.board.waits(self.lane, &why, self.settings.alarm_after);
+                self.unread = true;
+                // A log that is away does not keep the end waiting.
+                self.empty_looks += u32::from(self.is_stopping());
                 tokio::time::sleep(self.settings.retry_max.min(Duration::from_millis(200))).await;
             }
         }

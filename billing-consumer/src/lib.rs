@@ -50,7 +50,7 @@ pub use error::Error;
 pub use settings::Settings;
 pub use status::{LaneStatus, Status};
 
-use status::Board;
+use status::{Board, Name};
 
 /// What the lanes work with.
 #[derive(Clone)]
@@ -109,7 +109,8 @@ pub fn start(settings: Settings, parts: Parts) -> Billing {
             board: Arc::clone(&board),
             stop: stopped.clone(),
         };
-        lanes.push(("budget", Lane(tokio::spawn(lane.run()))));
+        let run = seen_to_end(Name::Budget, Arc::clone(&board), lane.run());
+        lanes.push(("budget", Lane(tokio::spawn(run))));
     }
     if let Some(store) = parts.store.clone() {
         let lane = store_lane::StoreLane {
@@ -120,23 +121,41 @@ pub fn start(settings: Settings, parts: Parts) -> Billing {
             board: Arc::clone(&board),
             stop: stopped,
         };
-        lanes.push(("store", Lane(tokio::spawn(lane.run()))));
+        let run = seen_to_end(Name::Store, Arc::clone(&board), lane.run());
+        lanes.push(("store", Lane(tokio::spawn(run))));
     }
     Billing { board, stop, lanes }
+}
+
+/// Runs a lane. One that ends by a defect says so where everybody looks: nothing else would tell it from one
+/// that has nothing to do.
+async fn seen_to_end(lane: Name, board: Arc<Board>, run: impl Future<Output = ()>) {
+    let _witness = Witness { lane, board };
+    run.await;
+}
+
+struct Witness {
+    lane: Name,
+    board: Arc<Board>,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.board.waits(
+                self.lane,
+                "it has stopped: see the log, and restart",
+                Duration::ZERO,
+            );
+        }
+    }
 }
 
 impl Billing {
     /// How far the lanes are and what holds them up.
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut status = self.board.status();
-        for (name, lane) in &self.lanes {
-            if lane.0.is_finished() && !*self.stop.borrow() {
-                let stopped = format!("the {name} lane has stopped: see the log, and restart");
-                status.problems.push(stopped);
-            }
-        }
-        status
+        self.board.status()
     }
 
     /// A handle that tells the status while the lanes are owned elsewhere.
@@ -171,7 +190,7 @@ impl Billing {
 pub struct Watch(Arc<Board>);
 
 impl Watch {
-    /// As [`Billing::status`], without noticing that a lane has died.
+    /// As [`Billing::status`].
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.status()

@@ -209,7 +209,13 @@ impl Auditor {
         presence: &HashMap<(SourceId, Partition), Presence>,
     ) -> Check {
         let (mut expected, mut rows, mut dead, mut doubled, mut missing) = (0, 0, 0, 0, 0_u64);
+        let unreadable = self.evidence.told.unreadable;
         let mut problems = Vec::new();
+        if unreadable > 0 {
+            problems.push(format!(
+                "{unreadable} heartbeats, notes or letters cannot be read: what they tell of may be missing"
+            ));
+        }
         for mark in self.marks() {
             let key = (mark.source_id, mark.partition);
             let row = presence.get(&key).copied().unwrap_or_default();
@@ -253,6 +259,7 @@ impl Auditor {
             ("missing", missing.to_string()),
             ("doubled", doubled.to_string()),
             ("strays", self.evidence.told.strays.to_string()),
+            ("unreadable", unreadable.to_string()),
             (
                 "accepted as lost",
                 self.evidence.told.accepted.len().to_string(),
@@ -532,7 +539,7 @@ impl Auditor {
     }
 }
 
-/// No hold stands longer than it may, and without holds nothing is held.
+/// No hold stands longer than it may, and every window holds what its calls do.
 fn holds(snapshot: Option<&Result<Snapshot, Words>>) -> Check {
     const NAME: &str = "holds are clear";
     let snapshot = match snapshot {
@@ -549,16 +556,26 @@ fn holds(snapshot: Option<&Result<Snapshot, Words>>) -> Check {
         let overdue = snapshot.overdue;
         problems.push(format!("{overdue} holds are older than they may be"));
     }
-    if snapshot.holds == 0 {
-        let windows = snapshot.windows.iter().filter(|window| held(window) != 0);
-        problems.extend(windows.take(TOLD).map(|window| {
-            let (budget, held) = (&window.budget, held(window));
-            format!("budget {budget}: {held} nano-USD are held for no call")
-        }));
+    match &snapshot.astray {
+        Some(astray) => problems.extend(astray.iter().take(TOLD).map(|window| {
+            let (budget, start, held) = (&window.budget, window.start.0, window.held.0);
+            format!("budget {budget} from {start}: {held} nano-USD are held for no call")
+        })),
+        None if snapshot.holds == 0 => {
+            let windows = snapshot.windows.iter().filter(|window| held(window) != 0);
+            problems.extend(windows.take(TOLD).map(|window| {
+                let (budget, held) = (&window.budget, held(window));
+                format!("budget {budget}: {held} nano-USD are held for no call")
+            }));
+        }
+        None => {}
     }
+    let astray = snapshot.astray.as_ref();
+    let counted = astray.map_or("unknown".to_owned(), |astray| astray.len().to_string());
     let numbers = vec![
         ("holds", snapshot.holds.to_string()),
         ("overdue", snapshot.overdue.to_string()),
+        ("windows astray", counted),
         ("nano-USD held", all.to_string()),
     ];
     Check::of(NAME, numbers, problems)

@@ -29,8 +29,10 @@ pub enum EvidenceError {
 }
 
 /// The last heartbeat of a source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
+    /// Its own number: a relay may bring an older one once more.
+    pub said: Pseq,
     /// The last usage event of each partition.
     pub usage: BTreeMap<Partition, Pseq>,
     /// Calls admitted, of all partitions together.
@@ -109,7 +111,7 @@ impl Told {
     fn note(&mut self, record: &Record) {
         let read = match record.topic {
             Topic::Audit => AuditEvent::from_body(&record.body)
-                .map(|event| self.note_audit(record.identity.source_id, event)),
+                .map(|event| self.note_audit(&record.identity, event)),
             Topic::Dlq => {
                 DeadLetter::from_body(&record.body).map(|letter| self.note_letter(letter))
             }
@@ -118,11 +120,15 @@ impl Told {
         self.unreadable += u64::from(read.is_err());
     }
 
-    fn note_audit(&mut self, source: SourceId, event: AuditEvent) {
-        if event.kind == AuditKind::Heartbeat {
+    fn note_audit(&mut self, identity: &Identity, event: AuditEvent) {
+        let known = self.heartbeats.get(&identity.source_id);
+        let is_new = known.is_none_or(|known| known.said < identity.pseq);
+        if event.kind == AuditKind::Heartbeat && is_new {
             let mut heartbeat = Heartbeat {
+                said: identity.pseq,
+                usage: BTreeMap::new(),
+                opened: 0,
                 open: event.open_calls,
-                ..Heartbeat::default()
             };
             for last in &event.last {
                 if last.topic == u32::from(Topic::Requests as u8) {
@@ -135,7 +141,7 @@ impl Told {
                         .insert(Partition(partition), Pseq(last.last));
                 }
             }
-            self.heartbeats.insert(source, heartbeat);
+            self.heartbeats.insert(identity.source_id, heartbeat);
         }
         // No lane has brought these: the letters in their places tell of them.
         if event.kind == AuditKind::GapAccepted {

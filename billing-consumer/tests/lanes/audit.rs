@@ -191,3 +191,17 @@ async fn an_event_that_never_came_is_found() {
         "{report}"
     );
 }
+
+/// What an unreadable record has told of may be missing.
+#[tokio::test]
+async fn evidence_that_cannot_be_read_is_no_evidence() {
+    let world = world().await;
+    let garbage = b"garbage".to_vec().into();
+    EventLog::append(&world.log, Topic::Audit, Partition(0), garbage)
+        .await
+        .unwrap();
+    let report = audit(&world).await;
+    let failed = failed(&report);
+    assert_eq!(failed.len(), 1, "{report}");
+    assert!(failed[0].1.contains("cannot be read"), "{report}");
+}

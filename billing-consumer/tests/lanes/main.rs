@@ -6,6 +6,7 @@ mod broker;
 mod budget;
 mod engine;
 mod gaps;
+mod health;
 mod kill;
 mod model;
 mod model_split;

@@ -103,6 +103,8 @@ fn trim(journal: &Journal) {
 #[derive(Default)]
 struct Heart {
     last: Vec<LastPseq>,
+    /// A call leaves a moment after its last event is written: told too early, it is told again.
+    open: u64,
 }
 
 impl Heart {
@@ -118,7 +120,9 @@ impl Heart {
                 last: pseq.0,
             })
             .collect();
-        if last == self.last && !tick.is_multiple_of(IDLE_TICKS) {
+        let open = gateway.open_calls.count();
+        let same = last == self.last && open == self.open;
+        if same && !tick.is_multiple_of(IDLE_TICKS) {
             return;
         }
         let event = AuditEvent {
@@ -126,7 +130,7 @@ impl Heart {
             kind: AuditKind::Heartbeat,
             last: last.clone(),
             depth_bytes: gateway.journal.pressure().used_bytes,
-            open_calls: gateway.open_calls.count(),
+            open_calls: open,
             blocks: Vec::new(),
         };
         // A journal that cannot take a heartbeat refuses calls too, and says so there.
@@ -136,7 +140,7 @@ impl Heart {
         if let Ok(appended) = appended {
             // Consumers see what is durable, and no call may come that waits for it.
             gateway.journal.sync_soon(appended.position);
-            self.last = last;
+            (self.last, self.open) = (last, open);
         }
     }
 }

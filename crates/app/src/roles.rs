@@ -15,13 +15,14 @@ use crate::parts::{budgets, tables};
 use crate::reload::{self, Fixed};
 use crate::serving::Serving;
 use crate::settings;
-use crate::stopping::asked_to_stop;
+use crate::stopping::{self, asked_to_stop};
 use crate::{cache, catalog, observe};
 
 /// The proxy; the tables are somebody else's.
 pub fn ingress(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
+        stopping::mind_the_start()?;
         let ground = Ground::open(&settings).await?;
         let clickhouse = &settings.config.clickhouse;
         let store = clickhouse
@@ -46,6 +47,7 @@ pub fn ingress(flags: &RoleFlags) -> Result<()> {
 pub fn billing(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
+        stopping::mind_the_start()?;
         let config = &settings.config;
         if config.clickhouse.url.is_none() {
             bail!(
@@ -99,6 +101,7 @@ pub fn billing(flags: &RoleFlags) -> Result<()> {
 pub fn cache(flags: &RoleFlags) -> Result<()> {
     let settings = settings::load(flags)?;
     block_on(async {
+        stopping::mind_the_start()?;
         let service = cache::service(&settings.config, &settings.data_dir).await?;
         let listener = tokio::net::TcpListener::bind(settings.listen)
             .await

@@ -18,6 +18,7 @@ pub fn run(flags: &RoleFlags) -> Result<()> {
 }
 
 async fn up(settings: Settings) -> Result<()> {
+    stopping::mind_the_start()?;
     let topics = match &settings.config.kafka {
         Some(kafka) => log::make_topics(kafka).await?,
         None => None,

@@ -34,8 +34,8 @@ pub use redis::Redis;
 pub use refusal::{LimitType, Refusal};
 pub use request::{Granted, Reserve, Scope, ScopeKind, ScopeState, Spend, Stats};
 pub use settlement::{
-    Advance, Beginning, CaughtUp, Delta, HoldSettled, Onward, Portion, Restored, RestoredWindow,
-    SeenWindow, Settled, Settlement, Snapshot,
+    Advance, Astray, Beginning, CaughtUp, Delta, HoldSettled, Onward, Portion, Restored,
+    RestoredWindow, SeenWindow, Settled, Settlement, Snapshot,
 };
 
 /// Sweeps come about once a second; a hold that stands for so much longer is overdue, seconds.

@@ -97,6 +97,18 @@ pub struct Snapshot {
     pub holds: u64,
     /// Those of them that should have expired.
     pub overdue: u64,
+    /// Windows that hold something else than their calls do: none, unless there is a defect. Absent where that was
+    /// not counted: of very many holds, and in memory.
+    pub astray: Option<Vec<Astray>>,
+}
+
+/// A window that holds money for no call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Astray {
+    pub budget: Text,
+    pub start: Micros,
+    /// Held beyond what its calls hold; negative where they hold more.
+    pub held: NanoUsd,
 }
 
 /// Spend of one window, as it is seen.

@@ -76,8 +76,10 @@ pub struct State {
     pub reassigned: bool,
     /// Repeated until a seek.
     pub fault: Option<String>,
-    /// Told once.
-    pub trouble: Option<String>,
+    /// Until the brokers answer again: told at once, and again by every read that brings nothing.
+    trouble: Option<String>,
+    /// It was told.
+    told: bool,
     /// Partitions were dealt, be it none.
     pub joined: bool,
     /// For commits, which wait for the broker: not on the worker's thread.
@@ -97,6 +99,16 @@ impl State {
     pub fn clear(&mut self) {
         self.items.clear();
         self.bytes = 0;
+    }
+
+    /// Something stands in the way.
+    pub fn trouble(&mut self, why: String) {
+        (self.trouble, self.told) = (Some(why), false);
+    }
+
+    /// Nothing does any more.
+    pub fn well(&mut self) {
+        self.trouble = None;
     }
 
     pub fn assigned(&self) -> impl Iterator<Item = (usize, i32, Part)> + '_ {
@@ -128,6 +140,12 @@ impl State {
             }
         }
         records
+    }
+
+    /// What was not told yet.
+    fn news_of_trouble(&mut self) -> Option<String> {
+        let told = std::mem::replace(&mut self.told, true);
+        self.trouble.clone().filter(|_| !told)
     }
 
     fn lag(&self) -> u64 {
@@ -323,14 +341,15 @@ impl Reader for KafkaReader {
                     let group = self.group.clone();
                     return Err(LogError::Reassigned { group });
                 }
-                if let Some(why) = state.fault.clone().or_else(|| state.trouble.take()) {
+                if let Some(why) = state.fault.clone().or_else(|| state.news_of_trouble()) {
                     return Err(LogError::Broker(why));
                 }
             }
             // There is one reader and one worker: news between the look and here are kept.
             let news = self.shared.news.notified();
             if tokio::time::timeout_at(deadline, news).await.is_err() {
-                return Ok(Vec::new());
+                let trouble = self.shared.state.lock().trouble.clone();
+                return trouble.map_or(Ok(Vec::new()), |why| Err(LogError::Broker(why)));
             }
         }
     }

@@ -156,6 +156,9 @@ impl Relay {
     pub fn status(&self) -> RelayStatus {
         let (mut status, since) = self.shared.status.lock().clone();
         status.oldest_unacked = since.map(|since| since.elapsed());
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            status.trouble = Some("the relay has stopped: see the log, and restart".to_owned());
+        }
         // A producer that gets no connection goes on trying, and says why aside.
         status.trouble = status.trouble.or_else(|| self.shared.heard.reason());
         status
@@ -305,6 +308,8 @@ impl Line {
                     let mut status = self.shared.status.lock();
                     status.0.resumes += 1;
                     status.0.trouble = Some(why);
+                    drop(status);
+                    self.publish();
                     None
                 }
             };

@@ -277,6 +277,7 @@ impl Worker {
         self.parked.clear();
         let mut state = self.shared.state.lock();
         state.clear();
+        state.well();
         (state.reassigned, state.fault, state.joined) = (false, None, true);
         for (&(topic, partition, from), end) in wanted.iter().zip(ends) {
             if let Some(floor) = floor(&mut self.floors, topic, partition) {
@@ -480,6 +481,9 @@ impl Worker {
             for item in items {
                 state.push(item);
             }
+            if self.parked.is_empty() {
+                state.well();
+            }
             drop(state);
             self.shared.news.notify_one();
         }
@@ -555,7 +559,7 @@ impl Worker {
 
     fn trouble(&self, why: String) {
         let why = self.log.settings.heard.because(why);
-        self.shared.state.lock().trouble = Some(why);
+        self.shared.state.lock().trouble(why);
         self.shared.news.notify_one();
     }
 
@@ -574,14 +578,20 @@ impl Worker {
             return;
         }
         self.looked = Instant::now();
-        // Brokers that do not answer are told of by the polling.
-        if let Ok(ends) = self.ask(&places, Offset::End) {
-            let mut state = self.shared.state.lock();
-            for ((topic, partition), end) in places.into_iter().zip(ends) {
-                if let Some(part) = state.part(topic, partition) {
-                    part.end = Some(end);
+        match self.ask(&places, Offset::End) {
+            Ok(ends) => {
+                let mut state = self.shared.state.lock();
+                for ((topic, partition), end) in places.into_iter().zip(ends) {
+                    if let Some(part) = state.part(topic, partition) {
+                        part.end = Some(end);
+                    }
+                }
+                if self.parked.is_empty() {
+                    state.well();
                 }
             }
+            // The polling tells of brokers that hang up; those that are silent are noticed here.
+            Err(why) => self.trouble(format!("asking how far the log goes: {why}")),
         }
     }
 }

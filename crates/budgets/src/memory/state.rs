@@ -483,6 +483,7 @@ impl State {
                 .values()
                 .filter(|call| ends(call) <= late)
                 .count() as u64,
+            astray: None,
         }
     }
 

@@ -66,6 +66,8 @@ const SETTLE_MOST: usize = 50_000;
 const RESTORE_AT_ONCE: usize = 1_000;
 /// How long one process restores before another may take over, renewed with each step.
 const RESTORE_LASTS: Duration = Duration::from_secs(30);
+/// Holds that a snapshot adds up: a step of some 100 ms for everybody.
+const COUNTED_MOST: u64 = 20_000;
 const SWEEP_AT_ONCE: u64 = 500;
 const SWEEPS: u64 = 20;
 /// A reservation that the server does later than this after its call gave up is not done at all.
@@ -287,15 +289,14 @@ impl Budgets for Redis {
             Clock::Caller => command.number(now.0),
             Clock::Server => command.nothing(),
         };
-        command.number(OVERDUE_S * 1_000_000);
+        command.number(OVERDUE_S * 1_000_000).count(COUNTED_MOST);
         let answer = self.shared.ask(&command, BULK).await?;
-        let windows = (5..answer.0.len()).step_by(4).map(|at| {
-            let name = answer.text(at).ok_or_else(Answer::odd)?;
-            let (start, budget) = name.split_once(':').ok_or_else(Answer::odd)?;
+        let windows = (6..answer.0.len()).step_by(4).map(|at| {
+            let (budget, start) = answer.window(at)?;
             let finished = answer.money(at + 3)?;
             Ok(SeenWindow {
-                budget: budget.into(),
-                start: Micros(start.parse().map_err(|_| Answer::odd())?),
+                budget,
+                start,
                 spend: Spend {
                     used: answer.money(at + 1)?,
                     held: answer.money(at + 2)?.saturating_sub(finished),
@@ -308,6 +309,7 @@ impl Budgets for Redis {
             windows: windows.collect::<Result<_, Trouble>>()?,
             holds: answer.count(3).unwrap_or(0),
             overdue: answer.count(4).unwrap_or(0),
+            astray: answer.astray(5)?,
         })
     }
 

@@ -1,11 +1,13 @@
 //! What functions are given and what they answer, as bytes.
 
 use redis::{Cmd, Value};
-use schemas::{Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing};
+use schemas::{
+    Identity, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing, Text,
+};
 
 use super::book::{Known, Over};
 use super::link::Trouble;
-use crate::{Delta, Reserve};
+use crate::{Astray, Delta, Reserve};
 
 /// Lua counts in doubles: more tokens than this are as good as this many.
 const COUNT_MOST: u64 = 1 << 40;
@@ -209,6 +211,33 @@ impl Answer {
             Value::Array(values) => Some(values),
             _ => None,
         }
+    }
+
+    /// A window by its name.
+    pub(super) fn window(&self, at: usize) -> Result<(Text, Micros), Trouble> {
+        let name = self.text(at).ok_or_else(Self::odd)?;
+        let (start, budget) = name.split_once(':').ok_or_else(Self::odd)?;
+        let start = start.parse().map_err(|_| Self::odd())?;
+        Ok((budget.into(), Micros(start)))
+    }
+
+    /// A list of windows and amounts; a text where nobody counted.
+    pub(super) fn astray(&self, at: usize) -> Result<Option<Vec<Astray>>, Trouble> {
+        let Some(found) = self.list(at) else {
+            return Ok(None);
+        };
+        let found = Self(found.to_vec());
+        let one = |at| {
+            let (budget, start) = found.window(at)?;
+            let held = found.money(at + 1)?;
+            Ok(Astray {
+                budget,
+                start,
+                held,
+            })
+        };
+        let all: Result<Vec<_>, Trouble> = (0..found.0.len()).step_by(2).map(one).collect();
+        all.map(Some)
     }
 
     /// `{kind, marks, next}`, each a list of names and numbers.

@@ -7,7 +7,7 @@ use kafka::{Log, topics};
 use schemas::{Partition, Topic};
 use test_servers::Kafka;
 
-use crate::world::{Sink, append, body, settings, take};
+use crate::world::{PATIENCE, Sink, append, body, settings, take};
 
 /// A broker that is away is an error within the time limit; the numbers of a source have no hole after it.
 #[tokio::test]
@@ -19,6 +19,10 @@ async fn a_broker_that_is_away_is_an_error_in_time_and_leaves_no_hole() {
     let log = Log::new(settings.clone()).expect("a log");
     let before = append(&log, 0, "1").await;
     append(&log, 0, "2").await;
+    let start = Start::Beginning;
+    let reader = log.reader("", &[Topic::Usage], start).await;
+    let mut idle = reader.expect("a reader");
+    take(&mut *idle, 2).await;
     kafka.kill();
     let asked = Instant::now();
     let refused = log.append(Topic::Usage, Partition(0), body("3")).await;
@@ -31,7 +35,19 @@ async fn a_broker_that_is_away_is_an_error_in_time_and_leaves_no_hole() {
         "{:?}",
         asked.elapsed()
     );
+    // Who has nothing to read says so as well, as long as it is so and no longer.
+    let wait = Duration::from_millis(100);
+    while let Ok(none) = idle.next(10, wait).await {
+        assert!(none.is_empty(), "{none:?}");
+    }
+    for _ in 0..3 {
+        idle.next(10, wait).await.expect_err("it is still away");
+    }
     kafka.restart().await;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = idle.next(10, wait).await {
+        assert!(Instant::now() < deadline, "it is back: {error}");
+    }
     // A broker that has just started may need longer than this log waits.
     let after = loop {
         if let Ok(appended) = log.append(Topic::Usage, Partition(0), body("4")).await {

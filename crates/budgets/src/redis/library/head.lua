@@ -18,7 +18,7 @@
 -- Money is the decimal text of an i64. Lua's numbers are doubles: additions are HINCRBY, comparisons go
 -- through `exact` as soon as one text is long. Instants are microseconds, below 2^53.
 
-local VERSION, BUILD = 3, '@BUILD@'
+local VERSION, BUILD = 4, '@BUILD@'
 
 -- Which generation this life of the server has seen begin. Not data: a restart, a failover to a replica
 -- and a reload of the library forget it, so state that may have been rolled back closes by itself.

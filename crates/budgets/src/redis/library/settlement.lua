@@ -124,12 +124,34 @@ local function standing(keys)
   return fenced(base_of(keys))
 end
 
--- Everything at one instant. args: now, grace
+-- Windows that hold something else than their calls, with what they hold too much.
+local function astray(base)
+  local sums, found = {}, {}
+  for _, id in ipairs(redis.call('ZRANGE', base .. 'exp', 0, -1)) do
+    local hold = hold_of(base, id)
+    local seen = {}
+    for _, window in ipairs(hold and hold[WINDOWS] or {}) do
+      if not seen[window] then
+        seen[window] = true
+        sums[window] = (sums[window] or exact('0')) + exact(hold[AMOUNT])
+      end
+    end
+  end
+  for _, window in ipairs(redis.call('ZRANGE', base .. 'windows', 0, -1)) do
+    local apart = exact(redis.call('HGET', base .. 'w:' .. window, 'h') or '0') - (sums[window] or exact('0'))
+    if apart ~= exact('0') then found[#found + 1], found[#found + 2] = window, text_of(apart) end
+  end
+  return found
+end
+
+-- Everything at one instant. args: now, grace, and where holds are to be counted, so many of them at most: they
+-- take a place more in the answer, empty where there are more of them.
 local function snapshot(keys, args)
   local base, overdue = base_of(keys), clock(args[1]) - tonumber(args[2])
   local answer = fenced(base)
   answer[4] = redis.call('ZCARD', base .. 'exp')
   answer[5] = redis.call('ZCOUNT', base .. 'exp', '-inf', string.format('%.0f', overdue))
+  if args[3] then answer[6] = answer[4] > tonumber(args[3]) and '' or astray(base) end
   for _, window in ipairs(redis.call('ZRANGE', base .. 'windows', 0, -1)) do
     local sums = redis.call('HMGET', base .. 'w:' .. window, 'u', 'h', 'f')
     answer[#answer + 1] = window

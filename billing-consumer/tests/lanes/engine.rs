@@ -62,7 +62,7 @@ pub fn free_addr() -> SocketAddr {
             NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
                 .wrapping_add(first)
         })
-        .map(|number| 10_000 + u16::try_from(number % 20_000).unwrap())
+        .map(|number| 10_000 + u16::try_from(number % 10_000).unwrap())
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
         .find(|addr| std::net::TcpListener::bind(addr).is_ok())
         .unwrap()

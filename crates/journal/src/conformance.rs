@@ -11,7 +11,7 @@ use schemas::{Event as _, Identity, Partition, Topic, Usage};
 use crate::{EventLog, HighWater, Mark, Reader, Record, Start, Verdict};
 
 /// Longest wait for something that must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Wait for something that must not come.
 const BRIEF: Duration = Duration::from_millis(30);
 

@@ -113,7 +113,7 @@ async fn kill_and_tear(server: &Server, torn: u64) {
 }
 
 async fn until_all_admit(lane: &mut Lane<'_>, ingresses: &[Redis]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         lane.catch_up().await;
         if ingresses.iter().all(|ingress| ingress.ready()) {

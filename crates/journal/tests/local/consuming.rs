@@ -9,7 +9,7 @@ use schemas::{Partition, Topic};
 
 use crate::support::{EVERY_TOPIC, append, bodies, body, open, seen_from_outside, small};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A number that a power cut takes back is given to another event: nobody may have used it.
 #[test]

@@ -77,7 +77,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
         let mut outside = LocalReader::open(dir, "outside", &[Topic::Usage], &Start::Committed)
             .expect("a reader");
         let batch = outside
-            .next(100, Duration::from_secs(20))
+            .next(100, Duration::from_secs(60))
             .await
             .expect("readable");
         assert_eq!(

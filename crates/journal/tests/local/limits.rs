@@ -101,7 +101,7 @@ async fn the_cap_refuses_beginnings_before_ends() {
     let mut read = 0;
     while read < 68 {
         read += reader
-            .next(40, Duration::from_secs(20))
+            .next(40, Duration::from_secs(60))
             .await
             .expect("readable")
             .len();

@@ -8,8 +8,7 @@ SELECT
   toInt64(sum(amount) * 1000000000) AS spend
 FROM cost_ledger FINAL
 WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64Micro({until:Int64})
-  AND ({key_hash:String} = '' OR key_hash = {key_hash:String})
+  AND ({key_hash:String} = 'all' OR key_hash = {key_hash:String})
   AND ({user_id:String} = '' OR user_id = {user_id:String})
-  AND ({request_id:String} = '' OR request_id = toUUIDOrZero({request_id:String}))
 GROUP BY toDate(ts), day, user_id, model, key_hash
 ORDER BY toDate(ts), user_id, model, key_hash

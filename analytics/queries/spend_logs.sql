@@ -3,9 +3,10 @@ WITH calls AS (
   SELECT *
   FROM usage_rows FINAL
   WHERE ts >= fromUnixTimestamp64Micro({since:Int64}) AND ts < fromUnixTimestamp64Micro({until:Int64})
-    AND ({key_hash:String} = '' OR key_hash = {key_hash:String})
+    AND ({key_hash:String} = 'all' OR key_hash = {key_hash:String})
     AND ({user_id:String} = '' OR user_id = {user_id:String})
-    AND ({request_id:String} = '' OR request_id = toUUIDOrZero({request_id:String}))
+    AND ({request_id:String} = '' OR call_id = {request_id:String}
+      OR request_id = toUUIDOrZero({request_id:String}))
   ORDER BY ts DESC, source_id, kpart, pseq DESC
   LIMIT {limit:UInt64} OFFSET {offset:UInt64}
 ), costs AS (

@@ -15,6 +15,8 @@ mod store;
 pub use batch::Batch;
 pub use error::Error;
 pub use evidence::{EventSpan, Presence, SpanSum};
-pub use questions::{DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, UnknownDimension};
+pub use questions::{
+    Caller, DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, UnknownDimension,
+};
 pub use rows::{CostRow, Names, Starts, UsageRow};
 pub use store::{Answer, Store};

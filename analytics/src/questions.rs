@@ -3,9 +3,7 @@
 use std::str::FromStr;
 
 use clickhouse::Row;
-use schemas::{
-    Identity, KeyHash, Micros, NanoUsd, Offset, Partition, Pseq, RequestId, SourceId, Standing,
-};
+use schemas::{Identity, KeyHash, Micros, NanoUsd, Offset, Partition, Pseq, SourceId, Standing};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
@@ -109,22 +107,35 @@ pub struct SpendRow {
     pub saved: NanoUsd,
 }
 
+/// With what a call was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    Key(KeyHash),
+    /// The master key, which no row names.
+    Master,
+}
+
 /// Which calls, for `/spend/logs`. Empty means all.
 #[derive(Debug, Clone, Default)]
 pub struct LogFilter {
     pub span: Span,
-    pub key: Option<KeyHash>,
+    pub caller: Option<Caller>,
     pub user_id: Option<String>,
-    pub request_id: Option<RequestId>,
+    /// Ours, or the one that the client gave its call (`x-litellm-call-id`).
+    pub request_id: Option<String>,
 }
 
 impl LogFilter {
     fn params(&self) -> Vec<(&'static str, Param)> {
         let text = |text: Option<String>| Param::Text(text.unwrap_or_default());
         let mut params = Vec::from(self.span.params());
-        params.push(("key_hash", text(self.key.map(|key| key.to_string()))));
+        let caller = match self.caller {
+            None => "all".to_owned(),
+            Some(Caller::Master) => String::new(),
+            Some(Caller::Key(key)) => key.to_string(),
+        };
+        params.push(("key_hash", Param::Text(caller)));
         params.push(("user_id", text(self.user_id.clone())));
-        params.push(("request_id", text(self.request_id.map(|id| id.to_string()))));
         params
     }
 }
@@ -280,7 +291,7 @@ impl Store {
         self.fetch(by.sql(), &span.params()).await
     }
 
-    /// Spend per day, user, model and key.
+    /// Spend per day, user, model and key. Of one request there is no such sum: its id is not looked at.
     ///
     /// # Errors
     /// As any question.
@@ -301,6 +312,8 @@ impl Store {
     ) -> Result<Vec<LogRow>, Error> {
         let sql = include_str!("../queries/spend_logs.sql");
         let mut params = filter.params();
+        let asked = filter.request_id.clone().unwrap_or_default();
+        params.push(("request_id", Param::Text(asked)));
         params.push(("limit", Param::Int(limit.into())));
         params.push(("offset", Param::Int(offset.into())));
         self.fetch(sql, &params).await

@@ -1,7 +1,7 @@
 # Building with cargo, and running what was built. Cargo's own output is the progress that is shown:
 # a word on what is compiled where standard error is a log, a bar where it is a terminal.
 
-target=${CARGO_TARGET_DIR:-$root/target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
 
 build_executable() {
   local quiet=()
@@ -20,8 +20,9 @@ build_bench() {
   cargo_here build --release --package app --bin tollgate --package tests --bin tollgate-bench >&2 || die "the build failed"
 }
 
-# The caller's folder stays the current one, since flags such as --config are relative to it.
-cargo_here() { cargo "$1" --manifest-path "$root/Cargo.toml" "${@:2}"; }
+# The caller's folder stays the current one, since flags such as --config are relative to it. Where it builds
+# to is said, since what it builds is run from there whatever a user's own cargo settings say.
+cargo_here() { cargo "$1" --manifest-path "$root/Cargo.toml" --target-dir "$target" "${@:2}"; }
 
 run_executable() {
   export_parts native_environment

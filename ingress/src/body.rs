@@ -1,10 +1,26 @@
 //! The whole body of a request. Never more of it than is allowed.
 
+use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
 use crate::Error;
+
+/// Bytes of a management request at most: they are small, and what one makes must fit onto the log.
+const MANAGEMENT_MAX: u64 = 1 << 20;
+
+/// The body of a request that is no call. One that is refused is refused as everything else is.
+pub struct Whole(pub Bytes);
+
+impl<S: Sync> FromRequest<S> for Whole {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
+        let (head, body) = request.into_parts();
+        read(body, &head.headers, MANAGEMENT_MAX).await.map(Self)
+    }
+}
 
 /// The whole body, if it is not too large.
 pub async fn read<B>(mut body: B, headers: &HeaderMap, limit: u64) -> Result<Bytes, Error>

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Gateway;
 use crate::auth::authenticate;
+use crate::body::Whole;
 use crate::directory::Role;
 use crate::error::Error;
 use crate::router::Routes;
@@ -53,7 +53,7 @@ struct Keys {
 async fn delete(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Json<Value>, Error> {
     let caller = authenticate(&gateway, &headers, gateway.now())?;
     let cache = gateway.cache.as_ref().ok_or_else(no_cache)?;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use axum::response::{IntoResponse, Response};
 use budgets::{Refusal, ScopeKind};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use schemas::{KeyHash, Micros};
 use serde::Serialize;
 
@@ -57,6 +57,8 @@ pub enum Error {
     UnknownModel { model: String },
     #[error("this route takes POST only")]
     NotPost,
+    #[error("{route} is not asked by {method}")]
+    WrongMethod { method: Method, route: String },
     #[error("{what} not found")]
     NotFound {
         what: Cow<'static, str>,
@@ -196,7 +198,9 @@ impl Error {
                 "invalid_request_error".into(),
                 Some("model"),
             ),
-            Self::NotPost => (S::METHOD_NOT_ALLOWED, "invalid_request_error".into(), None),
+            Self::NotPost | Self::WrongMethod { .. } => {
+                (S::METHOD_NOT_ALLOWED, "invalid_request_error".into(), None)
+            }
             Self::NotFound { param, .. } => {
                 (S::NOT_FOUND, "not_found_error".into(), param.as_deref())
             }

@@ -30,6 +30,7 @@ mod look;
 pub mod management;
 pub mod metrics;
 mod models;
+mod moment;
 mod params;
 mod plan;
 pub mod prices;

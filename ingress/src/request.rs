@@ -286,6 +286,11 @@ mod tests {
             ("", None, "empty"),
             ("{\"model\":", None, "line 1 column 9"),
             ("[]", None, "must be a JSON object"),
+            (
+                "null",
+                None,
+                "must be a JSON object: invalid type: null at line 1",
+            ),
             ("{}", Some("model"), "missing required parameter: 'model'"),
             (r#"{"model":"m"}"#, Some("messages"), "missing"),
             (

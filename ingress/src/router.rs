@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::handler::Handler;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, patch, post};
@@ -20,9 +20,6 @@ use crate::reply::Content;
 use crate::{
     Error, Gateway, Worker, access, cache_routes, call, headers, health, management, models, spend,
 };
-
-/// Management bodies are small.
-const MANAGEMENT_BODY_MAX: usize = 4 << 20;
 
 /// Answers a request: a call to a model at once, anything else by its route. What axum's routing costs is little,
 /// but a third of what a call costs beside it.
@@ -133,9 +130,17 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
             "/routes",
             get(move |gateway, headers| health::listed(gateway, headers, told)),
         )
-        .layer(DefaultBodyLimit::max(MANAGEMENT_BODY_MAX))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(unknown);
     rest.with_state(gateway.clone())
+}
+
+/// A route that is there, asked in another way than it answers.
+async fn wrong_method(method: Method, uri: Uri) -> Error {
+    Error::WrongMethod {
+        method,
+        route: uri.path().to_owned(),
+    }
 }
 
 /// What has no route of its own: the metrics, whose path is the operator's choice, and the note to crawlers.

@@ -1,21 +1,22 @@
-//! What was spent, over HTTP, in the shapes that LiteLLM's clients know. Reads the usage tables; the
-//! current spend of a key's own budget comes from the budget state, as it does for `/key/info`.
+//! What was spent, over HTTP, in the shapes that LiteLLM's clients know. Reads the usage tables, which are
+//! about a second behind; what a budget has used in its window stands in `/key/info`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use analytics::{DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, Store};
+use analytics::{Caller, DayRow, Dimension, LogFilter, LogRow, Span, SpendRow, Store};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use schemas::{KeyHash, Micros, NanoUsd, RequestId};
+use schemas::{KeyHash, Micros, NanoUsd};
 use serde_json::{Map, Value, json};
 
 use crate::Gateway;
 use crate::auth::authenticate_admin;
 use crate::error::Error;
 use crate::management::show;
+use crate::moment::Moment;
 use crate::router::Routes;
 
 /// Rows of one raw answer at most; more are told in a header, as LiteLLM does.
@@ -31,7 +32,7 @@ pub fn routes(routes: Routes) -> Routes {
         .get("/spend/logs", logs)
 }
 
-/// `GET /spend/keys`: every key with its total, highest first.
+/// `GET /spend/keys`: every key that made calls, with its total, highest first.
 async fn keys(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
@@ -48,9 +49,10 @@ async fn keys(
         .map(|row| {
             let known = KeyHash::from_hex(&row.name).and_then(|hash| gateway.directory.key(&hash));
             // A deleted key keeps its place in the sums.
-            let mut object =
-                known.map_or_else(Map::new, |key| show::key(&gateway, &key, row.spend, now));
-            object.insert("token".into(), json!(row.name));
+            let mut object = known.map_or_else(Map::new, |key| {
+                show::key(&gateway, &key, Some(row.spend), now)
+            });
+            object.insert("token".into(), json!(token(&gateway, &row.name)));
             object.insert("spend".into(), json!(row.spend));
             if !row.alias.is_empty() {
                 object
@@ -98,19 +100,16 @@ async fn logs(
     let store = store(&gateway, &headers, "/spend/logs")?;
     let filter = LogFilter {
         span: span(&query)?,
-        key: query
-            .get("api_key")
-            .map(|asked| KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked))),
+        caller: query.get("api_key").map(|asked| {
+            let hash = KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked));
+            if hash == gateway.master_key {
+                Caller::Master
+            } else {
+                Caller::Key(hash)
+            }
+        }),
         user_id: query.get("user_id").cloned(),
-        request_id: match query.get("request_id") {
-            Some(asked) => Some(RequestId::parse(asked).ok_or_else(|| {
-                Error::bad_request(
-                    format!("request_id: {asked:?} is not an id of ours"),
-                    "request_id",
-                )
-            })?),
-            None => None,
-        },
+        request_id: query.get("request_id").cloned(),
     };
     let summarize = query
         .get("summarize")
@@ -118,14 +117,25 @@ async fn logs(
     let dated = filter.span != Span::default();
     if summarize && dated && filter.request_id.is_none() {
         let rows = store.spend_days(&filter).await.map_err(failed)?;
-        return Ok(Json(days(&rows)).into_response());
+        return Ok(Json(days(&gateway, &rows)).into_response());
     }
     let rows = store
         .spend_logs(&filter, LOG_ROWS_MAX + 1, 0)
         .await
         .map_err(failed)?;
     let shown = rows.iter().take(LOG_ROWS_MAX as usize);
-    let mut answer = Json(shown.map(log).collect::<Value>()).into_response();
+    let models = gateway.models.load();
+    let bases = models.deployments().filter_map(|(_, deployment)| {
+        let base = deployment.shown_base.as_ref()?.to_str().ok()?;
+        Some((&*deployment.id, base))
+    });
+    let bases: HashMap<&str, &str> = bases.collect();
+    let mut answer = Json(
+        shown
+            .map(|row| log(&gateway, &bases, row))
+            .collect::<Value>(),
+    )
+    .into_response();
     if rows.len() > LOG_ROWS_MAX as usize {
         answer.headers_mut().insert(
             "x-litellm-spend-logs-truncated",
@@ -136,7 +146,7 @@ async fn logs(
 }
 
 /// One object a day: its total, and the same by user, by model, by key.
-fn days(rows: &[DayRow]) -> Value {
+fn days(gateway: &Gateway, rows: &[DayRow]) -> Value {
     #[derive(Default)]
     struct Day {
         total: NanoUsd,
@@ -154,7 +164,7 @@ fn days(rows: &[DayRow]) -> Value {
         day.total = day.total.saturating_add(row.spend);
         add(&mut day.users, &row.user_id);
         add(&mut day.models, &row.model);
-        add(&mut day.keys, &row.key_hash);
+        add(&mut day.keys, &token(gateway, &row.key_hash));
     }
     days.into_iter()
         .map(|(name, day)| {
@@ -169,11 +179,22 @@ fn days(rows: &[DayRow]) -> Value {
         .collect()
 }
 
-fn log(row: &LogRow) -> Value {
+/// The hash of the key; that of the master key where a row names none.
+fn token(gateway: &Gateway, hash: &str) -> String {
+    if hash.is_empty() {
+        gateway.master_key.to_string()
+    } else {
+        hash.to_owned()
+    }
+}
+
+/// A row with every field that LiteLLM's has. What is never kept here is empty: texts of requests and answers.
+fn log(gateway: &Gateway, bases: &HashMap<&str, &str>, row: &LogRow) -> Value {
+    let cached = row.outcome == "cache_hit";
     json!({
         "request_id": row.request_id,
-        "call_type": if row.stream { "acompletion_stream" } else { "acompletion" },
-        "api_key": row.key_hash,
+        "call_type": "acompletion",
+        "api_key": token(gateway, &row.key_hash),
         "spend": row.spend,
         "total_tokens": row.input_tokens + row.output_tokens,
         "prompt_tokens": row.input_tokens,
@@ -184,6 +205,7 @@ fn log(row: &LogRow) -> Value {
         "model": row.model,
         "model_id": row.deployment_id,
         "model_group": row.model_requested,
+        "api_base": bases.get(row.deployment_id.as_str()).copied().unwrap_or_default(),
         "user": row.user_id,
         "metadata": {
             "user_api_key_alias": row.key_alias,
@@ -192,6 +214,7 @@ fn log(row: &LogRow) -> Value {
             "estimated": row.estimated,
             "priced": row.priced,
             "outcome": row.outcome,
+            "stream": row.stream,
             "finish_reason": row.finish_reason,
             "error_code": row.error_code,
             "cached_tokens": row.cached_tokens,
@@ -199,11 +222,16 @@ fn log(row: &LogRow) -> Value {
             "cache_similarity": row.cache_similarity,
             "saved": row.saved,
         },
-        "cache_hit": if row.outcome == "cache_hit" { "True" } else { "False" },
+        "cache_hit": if cached { "True" } else { "False" },
+        "cache_key": "",
         "request_tags": row.tags,
         "team_id": row.team_id,
         "end_user": row.end_user,
         "custom_llm_provider": row.provider,
+        "requester_ip_address": null,
+        "session_id": null,
+        "messages": {},
+        "response": {},
         "status": if matches!(row.outcome.as_str(), "ok" | "cache_hit") { "success" } else { "failure" },
     })
 }
@@ -223,9 +251,9 @@ fn failed(error: analytics::Error) -> Error {
 
 /// `start_date` and `end_date`, days or instants; the end day is part of the span.
 fn span(query: &HashMap<String, String>) -> Result<Span, Error> {
-    let instant = |name: &'static str, end: bool| match query.get(name) {
+    let moment = |name: &'static str| match query.get(name).filter(|text| !text.is_empty()) {
         None => Ok(None),
-        Some(text) => moment(text, end).map(Some).ok_or_else(|| {
+        Some(text) => Moment::read(text).map(Some).ok_or_else(|| {
             Error::bad_request(
                 format!("{name}: {text:?} is not a day (2026-01-31) or an RFC 3339 time"),
                 name,
@@ -233,17 +261,7 @@ fn span(query: &HashMap<String, String>) -> Result<Span, Error> {
         }),
     };
     Ok(Span {
-        since: instant("start_date", false)?,
-        until: instant("end_date", true)?,
+        since: moment("start_date")?.map(|moment| moment.begin),
+        until: moment("end_date")?.map(|moment| moment.end),
     })
-}
-
-fn moment(text: &str, end: bool) -> Option<Micros> {
-    if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        return Some(Micros(at.as_microsecond()));
-    }
-    let day: jiff::civil::Date = text.parse().ok()?;
-    let day = if end { day.tomorrow().ok()? } else { day };
-    let at = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    Some(Micros(at.as_microsecond()))
 }

@@ -36,6 +36,8 @@ struct Counts {
     total: Option<i64>,
     cached: Option<i64>,
     cache_write: Option<i64>,
+    /// Of `cache_write`, what is kept for an hour.
+    cache_write_1h: Option<i64>,
     audio_in: Option<i64>,
     image_in: Option<i64>,
     video_in: Option<i64>,
@@ -52,6 +54,8 @@ enum Part {
     Whole,
     Prompt,
     Completion,
+    /// Inside of the prompt's: how long what was written is kept.
+    CacheWrite,
     Other,
 }
 
@@ -62,6 +66,8 @@ impl Counts {
         let mut counts = Self::default();
         let mut cache_hit = None;
         let (mut part, mut depth) = (Part::Whole, 0_u32);
+        // What the object that holds the innermost one is: it goes on after that has ended.
+        let mut around = Part::Other;
         let mut at = 0;
         loop {
             match data.get(at)? {
@@ -85,6 +91,17 @@ impl Counts {
                                 _ => Part::Other,
                             };
                         }
+                        b'{' if depth == 2 => {
+                            around = part;
+                            part = match (part, name) {
+                                (
+                                    Part::Prompt,
+                                    b"cache_creation_token_details" | b"cache_creation",
+                                ) => Part::CacheWrite,
+                                _ => Part::Other,
+                            };
+                        }
+                        b'[' if depth == 2 => (around, part) = (part, Part::Other),
                         b'0'..=b'9' | b'-' => {
                             let (count, after) = json::integer_at(data, at);
                             at = after;
@@ -99,8 +116,11 @@ impl Counts {
                         return None;
                     }
                     depth += 1;
-                    if depth > 2 || *opening == b'[' {
-                        part = Part::Other;
+                    match depth {
+                        // What stands in a list has no name that would say what it is.
+                        2 if *opening == b'[' => (part, around) = (Part::Other, Part::Other),
+                        0..=3 => {}
+                        _ => part = Part::Other,
                     }
                     at += 1;
                 }
@@ -111,8 +131,10 @@ impl Counts {
                         counts.cached = counts.cached.or(cache_hit);
                         return Some((counts, at));
                     }
-                    if depth == 1 {
-                        part = Part::Whole;
+                    match depth {
+                        1 => part = Part::Whole,
+                        2 => part = around,
+                        _ => {}
                     }
                 }
                 _ if depth == 0 => return None,
@@ -127,12 +149,14 @@ impl Counts {
             (Part::Whole, b"prompt_tokens" | b"input_tokens") => &mut self.prompt,
             (Part::Whole, b"completion_tokens" | b"output_tokens") => &mut self.completion,
             (Part::Whole, b"total_tokens") => &mut self.total,
-            // DeepSeek's; it may stand beside `prompt_tokens_details` and then says the same.
-            (Part::Whole, b"prompt_cache_hit_tokens") => cache_hit,
+            // DeepSeek's, and Moonshot's; it may stand beside `prompt_tokens_details` and then says the same.
+            (Part::Whole, b"prompt_cache_hit_tokens" | b"cached_tokens") => cache_hit,
             (Part::Prompt, b"cached_tokens") => &mut self.cached,
-            (Part::Prompt, b"cache_creation_tokens" | b"cache_write_tokens") => {
-                &mut self.cache_write
-            }
+            (
+                Part::Prompt,
+                b"cache_creation_tokens" | b"cache_write_tokens" | b"cache_creation_input_tokens",
+            ) => &mut self.cache_write,
+            (Part::CacheWrite, b"ephemeral_1h_input_tokens") => &mut self.cache_write_1h,
             (Part::Prompt, b"audio_tokens") => &mut self.audio_in,
             (Part::Prompt, b"image_tokens") => &mut self.image_in,
             (Part::Prompt, b"video_tokens") => &mut self.video_in,
@@ -162,12 +186,15 @@ impl Reading {
         let prompt = reading.natural(counts.prompt);
         let completion = reading.natural(counts.completion);
         let reasoning = reading.natural(counts.reasoning);
+        let hour = reading.natural(counts.cache_write_1h);
+        let written = reading.natural(counts.cache_write).max(hour);
         reading.split(
             prompt,
             Meter::InputText,
             [
                 (Meter::InputCacheRead, counts.cached),
-                (Meter::InputCacheWrite5m, counts.cache_write),
+                (Meter::InputCacheWrite1h, Some(hour)),
+                (Meter::InputCacheWrite5m, Some(written - hour)),
                 (Meter::InputAudio, counts.audio_in),
                 (Meter::InputImage, counts.image_in),
                 (Meter::InputVideo, counts.video_in),
@@ -297,6 +324,30 @@ mod tests {
                     ("input_text", 10),
                     ("output_reasoning", 20),
                     ("output_text", 5),
+                ],
+                false,
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":1,"total_tokens":101,"prompt_tokens_details":{
+                    "text_tokens":40,"cache_creation_tokens":30,
+                    "cache_creation_token_details":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10},
+                    "by_modality":[{"cached_tokens":9}],"deep":{"er":{"cached_tokens":8}},
+                    "cached_tokens":25}, "list":[{"a":1},{"cached_tokens":7,"total_tokens":6}], "completion_tokens_details":{"x":{"y":1},"reasoning_tokens":1}}"#,
+                &[
+                    ("input_cache_read", 25),
+                    ("input_cache_write_1h", 10),
+                    ("input_cache_write_5m", 20),
+                    ("input_text", 45),
+                    ("output_reasoning", 1),
+                ],
+                false,
+            ),
+            (
+                r#"{"prompt_tokens":16,"completion_tokens":2,"total_tokens":18,"cached_tokens":12}"#,
+                &[
+                    ("input_cache_read", 12),
+                    ("input_text", 4),
+                    ("output_text", 2),
                 ],
                 false,
             ),

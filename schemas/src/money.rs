@@ -49,6 +49,19 @@ impl NanoUsd {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// Reads an amount, rounded down to whole nano-dollars: a limit that somebody computed in floats
+    /// (`33.333333333333336`) is never made larger.
+    ///
+    /// # Errors
+    /// The text is no decimal number, or too large.
+    pub fn floor(text: &str) -> Result<Self, MoneyError> {
+        let (towards_zero, finer) = parse_scaled(text, 9)?;
+        let below = finer && text.trim_start().starts_with('-');
+        i64::try_from(towards_zero - i128::from(below))
+            .map(Self)
+            .map_err(|_| MoneyError::TooLarge(text.to_owned()))
+    }
+
     /// The same amount at the precision of the rater.
     #[must_use]
     pub const fn to_atto(self) -> AttoUsd {
@@ -79,8 +92,9 @@ impl AttoUsd {
     }
 }
 
-/// Reads `12.5`, `1e-7`, `3E-06`, `-0.1` as an integer count of 10^-`places`, exactly.
-fn parse_scaled(text: &str, places: u32) -> Result<i128, MoneyError> {
+/// Reads `12.5`, `1e-7`, `3E-06`, `-0.1` as an integer count of 10^-`places`, and says whether anything finer
+/// was cut off.
+fn parse_scaled(text: &str, places: u32) -> Result<(i128, bool), MoneyError> {
     let not_a_number = || MoneyError::NotANumber(text.to_owned());
     let too_large = || MoneyError::TooLarge(text.to_owned());
     let trimmed = text.trim();
@@ -116,17 +130,24 @@ fn parse_scaled(text: &str, places: u32) -> Result<i128, MoneyError> {
         value = value.checked_mul(10).ok_or_else(too_large)?;
         shift -= 1;
     }
+    let mut finer = false;
     while shift < 0 && value != 0 {
-        if value % 10 != 0 {
-            return Err(MoneyError::TooFine {
-                text: text.to_owned(),
-                places,
-            });
-        }
+        finer |= value % 10 != 0;
         value /= 10;
         shift += 1;
     }
-    Ok(if negative { -value } else { value })
+    Ok((if negative { -value } else { value }, finer))
+}
+
+/// The same, exactly.
+fn parse_exact(text: &str, places: u32) -> Result<i128, MoneyError> {
+    match parse_scaled(text, places)? {
+        (value, false) => Ok(value),
+        (_, true) => Err(MoneyError::TooFine {
+            text: text.to_owned(),
+            places,
+        }),
+    }
 }
 
 /// Prints an integer count of 10^-`places` without an exponent and without trailing zeros.
@@ -155,7 +176,7 @@ impl fmt::Display for AttoUsd {
 impl FromStr for NanoUsd {
     type Err = MoneyError;
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        let value = parse_scaled(text, 9)?;
+        let value = parse_exact(text, 9)?;
         i64::try_from(value)
             .map(Self)
             .map_err(|_| MoneyError::TooLarge(text.to_owned()))
@@ -165,7 +186,7 @@ impl FromStr for NanoUsd {
 impl FromStr for AttoUsd {
     type Err = MoneyError;
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        parse_scaled(text, 18).map(Self)
+        parse_exact(text, 18).map(Self)
     }
 }
 
@@ -216,6 +237,18 @@ mod tests {
             assert!(matches!(read(bad), Err(MoneyError::NotANumber(_))), "{bad}");
         }
         assert_eq!("0".parse::<NanoUsd>(), "0e999".parse());
+    }
+
+    #[test]
+    fn a_limit_of_floats_is_rounded_down() {
+        let floor = |text: &str| NanoUsd::floor(text).map(|amount| amount.0);
+        assert_eq!(floor("33.333333333333336"), Ok(33_333_333_333));
+        assert_eq!(floor("12.5"), Ok(12_500_000_000));
+        assert_eq!(floor("1e-10"), Ok(0));
+        assert_eq!(floor("-1e-10"), Ok(-1));
+        assert_eq!(floor("-1.0000000005"), Ok(-1_000_000_001));
+        assert!(matches!(floor("1e30"), Err(MoneyError::TooLarge(_))));
+        assert!(matches!(floor("ten"), Err(MoneyError::NotANumber(_))));
     }
 
     #[test]

@@ -47,6 +47,14 @@ async fn the_first_call_needs_no_configuration() {
         String::from_utf8_lossy(&output.stderr)
     );
 
+    // What things cost can be looked up while it runs.
+    let prices = gateway.run(&["prices", "list"]);
+    let prices = String::from_utf8_lossy(&prices.stdout).into_owned();
+    assert!(
+        prices.contains("tollgate/demo\tglobal\tinput_text 0.000001"),
+        "{prices}"
+    );
+
     let http = tests::client::http();
     let chat = Chat::new(&http, &gateway.url(), &key, "tollgate/demo", "Hello?");
     let plain = chat.send().await;

@@ -2,7 +2,7 @@
 
 use schemas::NanoUsd;
 use serde_json::json;
-use tests::world::money;
+use tests::world::{MASTER, money};
 use tests::{Shape, World};
 
 tests::in_both_shapes!(headers_keys_spend_routes_and_sql_agree,);
@@ -44,6 +44,7 @@ async fn headers_keys_spend_routes_and_sql_agree(shape: Shape) {
     assert_eq!(money(&models[0]["total_spend"]), headers);
     assert_eq!(models[0]["requests"], 4);
     let logs = world.get("/spend/logs?summarize=false").await.json();
+    assert_eq!(logs[0]["api_base"], world.provider.base_url());
     let sum: i64 = logs
         .as_array()
         .unwrap()
@@ -62,4 +63,56 @@ async fn headers_keys_spend_routes_and_sql_agree(shape: Shape) {
         let row: serde_json::Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
         assert_eq!(money(&row["spend"]), headers, "by {by}: {line}");
     }
+
+    // Single calls, by the id that the client gave, by key and by day; those of the master key by its text.
+    let named = world
+        .chat("one more")
+        .header("x-litellm-call-id", "the fifth");
+    let told = named.send().await;
+    let cost: NanoUsd = told.header("x-litellm-response-cost").parse().unwrap();
+    let all = headers.saturating_add(cost);
+    world.rows(5).await;
+    let far = "2999-01-01";
+    for (query, rows, spend) in [
+        ("request_id=the%20fifth".to_owned(), Some(1), cost),
+        (
+            "request_id=chatcmpl-of-nobody".to_owned(),
+            Some(0),
+            NanoUsd::ZERO,
+        ),
+        (format!("api_key={MASTER}&summarize=false"), Some(1), cost),
+        (format!("api_key={key}"), Some(4), headers),
+        (
+            format!("api_key={key}&start_date=2026-01-01T00:00:00%2B00:00"),
+            None,
+            headers,
+        ),
+        (format!("start_date=2026-01-01&end_date={far}"), None, all),
+        (
+            "start_date=2026-01-01%2000:00:00&end_date=2026-01-02".to_owned(),
+            Some(0),
+            NanoUsd::ZERO,
+        ),
+        (
+            format!("summarize=false&start_date={far}"),
+            Some(0),
+            NanoUsd::ZERO,
+        ),
+    ] {
+        let answer = world.get(&format!("/spend/logs?{query}")).await;
+        let found = answer.json();
+        let found = found.as_array().unwrap();
+        let sum = found.iter().map(|row| money(&row["spend"]).0).sum();
+        assert_eq!(NanoUsd(sum), spend, "{query}: {}", answer.text);
+        assert!(
+            rows.is_none_or(|rows| rows == found.len()),
+            "{query}: {}",
+            answer.text
+        );
+    }
+    let odd = world.get("/spend/logs?start_date=yesterday").await;
+    assert_eq!(
+        (odd.status, &odd.json()["error"]["param"]),
+        (400, &json!("start_date"))
+    );
 }

@@ -162,6 +162,19 @@ pub fn is_read(text: &[u8]) -> bool {
         .is_some_and(|token| READS.iter().any(|word| is(text, &token, word)))
 }
 
+/// A statement that does not read, or a word that was mistyped: which, and which words are answered.
+fn not_a_read(text: &[u8]) -> Refusal {
+    let first = Lexer::new(text)
+        .map_while(Result::ok)
+        .find(|token| token.kind == Kind::Word);
+    let begins = first.map_or_else(String::new, |token| {
+        let word = &text[token.at];
+        let word = String::from_utf8_lossy(&word[..word.len().min(32)]).into_owned();
+        format!(": it begins with {word}, not with {}", READS.join(", "))
+    });
+    readonly(&format!("Cannot execute query in readonly mode{begins}"))
+}
+
 /// Checks a statement of somebody who may only read tables.
 ///
 /// `readonly=1` alone lets through what was found by trying: the scalar `file()`, `INTO OUTFILE`,
@@ -176,7 +189,7 @@ pub fn check_foreign(
     reaching: &HashSet<String>,
 ) -> Result<(), Refusal> {
     if !is_read(text) {
-        return Err(readonly("Cannot execute query in readonly mode"));
+        return Err(not_a_read(text));
     }
     let tokens = Lexer::new(text).collect::<Result<Vec<_>, _>>()?;
     let name = |token: &Token| {
@@ -406,6 +419,18 @@ mod tests {
         ] {
             assert_eq!(verdict(text), Err(READONLY), "{text}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_word_is_named() {
+        let refused = check_foreign(b" selec 1", &[], &HashSet::new()).unwrap_err();
+        assert!(
+            refused
+                .message
+                .contains("it begins with selec, not with SELECT, WITH"),
+            "{}",
+            refused.message
+        );
     }
 
     #[test]

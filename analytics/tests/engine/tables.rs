@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use analytics::{Batch, Dimension, Error, LogFilter, Span, Store};
+use analytics::{Batch, Caller, Dimension, Error, LogFilter, Span, Store};
 use schemas::{
     AttemptView, AttoUsd, CacheKind, Identity, Micros, NanoUsd, Offset, Outcome, Partition, Pseq,
     RequestId, SourceId,
@@ -289,11 +289,18 @@ async fn every_column_comes_back_as_it_went() {
 
     let found =
         async |filter: LogFilter| world.store.spend_logs(&filter, 10, 0).await.unwrap().len();
-    let by_request = LogFilter {
-        request_id: Some(usage.request_id),
-        ..LogFilter::default()
-    };
-    assert_eq!(found(by_request).await, 1);
+    // By our id, by the one that the client gave, by one that nobody did.
+    for (id, rows) in [
+        (usage.request_id.to_string(), 1),
+        (row.call_id.clone(), 1),
+        ("chatcmpl-unknown".to_owned(), 0),
+    ] {
+        let by_request = LogFilter {
+            request_id: Some(id.clone()),
+            ..LogFilter::default()
+        };
+        assert_eq!(found(by_request).await, rows, "{id}");
+    }
     let by_user = LogFilter {
         user_id: Some("o'brien".to_owned()),
         ..LogFilter::default()
@@ -302,7 +309,7 @@ async fn every_column_comes_back_as_it_went() {
     let days = world
         .store
         .spend_days(&LogFilter {
-            key: usage.key_hash,
+            caller: usage.key_hash.map(Caller::Key),
             ..LogFilter::default()
         })
         .await

@@ -165,9 +165,9 @@ pub fn told(hit: &Hit) -> String {
 /// Waits for something that will happen.
 ///
 /// # Panics
-/// When it has not happened after ten seconds.
+/// When it has not happened after a minute: it may be a busy machine.
 pub async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !is().await {
         assert!(std::time::Instant::now() < end, "{what}: waited in vain");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -8,6 +8,7 @@ use config::{Config, Dialect, ModelEntry};
 
 use crate::instance::Running;
 use crate::master_key::MasterKey;
+use crate::settings;
 
 /// Printed to standard output, once. The only place that ever shows a key, and only one made just now.
 pub fn show(running: &Running, key: &MasterKey, config: &Config, data_dir: &Path) -> Result<()> {
@@ -34,13 +35,22 @@ pub fn show(running: &Running, key: &MasterKey, config: &Config, data_dir: &Path
             key_file.display()
         )?;
     }
-    let bearer = if config.server.master_key.is_some() {
-        "$TOLLGATE_MASTER_KEY".to_owned()
-    } else {
-        format!("$(cat {})", quoted(&key_file.display().to_string()))
+    let (bearer, where_from) = match &config.server.master_key {
+        None => (
+            format!("$(cat {})", quoted(&key_file.display().to_string())),
+            "",
+        ),
+        Some(key) => match settings::variable_of(key) {
+            Some(name) => (format!("${name}"), ""),
+            // It stands in the file, and is not shown.
+            None => (
+                "$KEY".to_owned(),
+                ", with general_settings.master_key in KEY",
+            ),
+        },
     };
     if let Some(model) = first_model(&config.models) {
-        writeln!(out, "\nA first call:\n")?;
+        writeln!(out, "\nA first call{where_from}:\n")?;
         writeln!(out, "  curl {url}/v1/chat/completions \\")?;
         writeln!(
             out,
@@ -77,11 +87,27 @@ fn models(models: &[ModelEntry]) -> String {
     }
 }
 
-/// For a shell, inside double quotes.
+/// A word for a shell.
 fn quoted(path: &str) -> String {
-    if path.contains(' ') {
-        format!("'{path}'")
-    } else {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+:,@%".contains(char);
+    if path.chars().all(is_plain) {
         path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_is_one_word() {
+        assert_eq!(
+            quoted("/home/ann/.tollgate/master.key"),
+            "/home/ann/.tollgate/master.key"
+        );
+        assert_eq!(quoted("/a b/$c"), "'/a b/$c'");
+        assert_eq!(quoted("/ann's"), r"'/ann'\''s'");
     }
 }

@@ -56,11 +56,11 @@ pub struct RoleFlags {
     /// whose API key stands in the environment.
     #[arg(long, short)]
     pub config: Option<PathBuf>,
-    /// Port to listen on. Default 4000.
+    /// Port to listen on. Default 4000; of `clickhouse`, 8123.
     #[arg(long)]
     pub port: Option<u16>,
     /// Address to listen on. Default 127.0.0.1.
-    #[arg(long)]
+    #[arg(long, value_parser = host)]
     pub host: Option<IpAddr>,
     /// Serve this model, e.g. openai/gpt-4o, without a file.
     #[arg(long, short)]
@@ -74,6 +74,15 @@ pub struct RoleFlags {
     /// Port of the embedded ClickHouse. Default 8123.
     #[arg(long)]
     pub clickhouse_port: Option<u16>,
+}
+
+/// An address, or the name that every machine has for itself.
+fn host(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    text.parse()
+        .map_err(|_| "not an address such as 127.0.0.1 or 0.0.0.0".to_owned())
 }
 
 /// Which running gateway a command speaks to.
@@ -93,7 +102,7 @@ pub struct CatalogFlags {
     /// A configuration with `tollgate.kafka`: the catalog on the topic, whatever runs.
     #[arg(long, short)]
     pub config: Option<PathBuf>,
-    /// The data directory of a stopped gateway. Default: that of the configuration, else .tollgate.
+    /// The data directory of the gateway. Default: that of the configuration, else .tollgate.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
 }

@@ -33,7 +33,11 @@ impl Running {
     pub fn announce(&self, data_dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         let path = data_dir.join(FILE);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        // By rename: a command that looks meanwhile sees the one or the other.
+        let part = path.with_extension("part");
+        fs::write(&part, text)
+            .and_then(|()| fs::rename(&part, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Who announced itself last.

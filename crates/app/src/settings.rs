@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use config::{Config, Loaded, Source};
+use config::{Config, Loaded, Secret, Source};
 
 use crate::cli::RoleFlags;
 use crate::log;
@@ -151,6 +151,19 @@ fn address(host: &str) -> Result<IpAddr> {
     host.parse().with_context(|| {
         format!("general_settings.host: {host:?} is not an address such as 127.0.0.1 or 0.0.0.0")
     })
+}
+
+/// The variable that holds this secret, for a line that a person can run. One of ours before others.
+pub fn variable_of(secret: &Secret) -> Option<String> {
+    let holds = |name: &str| env::var(name).is_ok_and(|value| value.trim() == secret.expose());
+    let ours = ["TOLLGATE_MASTER_KEY", "LITELLM_MASTER_KEY"];
+    if let Some(name) = ours.into_iter().find(|name| holds(name)) {
+        return Some(name.to_owned());
+    }
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| holds(name)).collect();
+    names.sort_unstable();
+    names.into_iter().next()
 }
 
 /// Tells two versions of a text apart.

@@ -15,12 +15,12 @@ use crate::error::Error;
 pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> Result<(), Error> {
     for (name, value) in request {
         let field = Field { name, value };
-        if apply_quota(&mut key.quota, field)? {
+        if apply_quota(&mut key.quota, field, now)? {
             continue;
         }
         match name.as_str() {
-            // Read by the handlers themselves.
-            "key" | "keys" => {}
+            // Read by the handlers themselves, and below.
+            "key" | "keys" | "key_type" => {}
             "key_alias" => key.key_alias = field.text()?,
             "team_id" => key.team_id = field.text()?,
             "user_id" => key.user_id = field.text()?,
@@ -30,12 +30,6 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
             "metadata" => key.metadata = field.object()?,
             "blocked" => key.blocked = field.flag()?,
             "duration" => key.expires = field.expiry(now)?,
-            "key_type" => match field.text()?.as_deref() {
-                None | Some("default") => {}
-                Some("llm_api") => key.allowed_routes = vec!["llm_api_routes".into()],
-                Some("read_only") => key.allowed_routes = vec!["info_routes".into()],
-                Some(_) => field.nothing_asked()?,
-            },
             "allowed_routes" => {
                 key.allowed_routes = access::routes_of_key(field.texts()?).map_err(|odd| {
                     field.refuse(format_args!(
@@ -44,8 +38,13 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
                     ))
                 })?;
             }
+            // A budget of its own would limit the key, and there are none.
+            "budget_id" => match field.text()? {
+                None => {}
+                Some(id) => return Err(field.refuse(format_args!("there is no budget {id:?}"))),
+            },
             // What the owner wants kept and shown; it limits nothing.
-            "config" | "permissions" | "project_id" | "agent_id" | "budget_id" | "prompts"
+            "config" | "permissions" | "project_id" | "agent_id" | "prompts"
             | "send_invite_email" => drop(key.kept.insert(name.clone(), value.clone())),
             "spend"
             | "aliases"
@@ -71,6 +70,10 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
             _ => return Err(field.refuse("unknown field")),
         }
     }
+    if let Some(value) = request.get("key_type") {
+        let name = "key_type";
+        apply_type(key, Field { name, value }, request.get("allowed_routes"))?;
+    }
     let quota = &key.quota;
     if quota.temp_budget_increase.is_some() != quota.temp_budget_expiry.is_some() {
         let message = "temp_budget_increase and temp_budget_expiry: one needs the other";
@@ -79,8 +82,38 @@ pub fn apply(key: &mut KeyRecord, request: &Map<String, Value>, now: Micros) -> 
     Ok(())
 }
 
+/// Whether a field is there and is not `null`.
+pub fn says(request: &Map<String, Value>, name: &str) -> bool {
+    request.get(name).is_some_and(|value| !value.is_null())
+}
+
+/// A type stands for routes; `default` for all of them, unless the request names its own.
+fn apply_type(key: &mut KeyRecord, field: Field<'_>, routes: Option<&Value>) -> Result<(), Error> {
+    let named = routes
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty());
+    let of_type: &[&str] = match field.text()?.as_deref() {
+        None => return Ok(()),
+        Some("default") if named => return Ok(()),
+        Some("default") => &[],
+        Some("llm_api") => &["llm_api_routes"],
+        Some("read_only") => &["info_routes"],
+        Some("management") => return field.nothing_asked(),
+        Some(odd) => {
+            return Err(field.refuse(format_args!(
+                "{odd:?} is none of default, llm_api, read_only"
+            )));
+        }
+    };
+    if named {
+        return Err(field.refuse("give a key_type or allowed_routes, not both"));
+    }
+    key.allowed_routes = of_type.iter().map(|route| (*route).into()).collect();
+    Ok(())
+}
+
 /// The fields that limit a key, a team or a user alike. `false`: not one of them.
-pub fn apply_quota(quota: &mut Quota, field: Field<'_>) -> Result<bool, Error> {
+pub fn apply_quota(quota: &mut Quota, field: Field<'_>, now: Micros) -> Result<bool, Error> {
     match field.name {
         "max_budget" => quota.max_budget = field.money()?,
         "soft_budget" => quota.soft_budget = field.money()?,
@@ -89,7 +122,7 @@ pub fn apply_quota(quota: &mut Quota, field: Field<'_>) -> Result<bool, Error> {
         "tpm_limit" => quota.tpm_limit = field.count()?,
         "max_parallel_requests" => quota.max_parallel_requests = field.count()?,
         "temp_budget_increase" => quota.temp_budget_increase = field.money()?,
-        "temp_budget_expiry" => quota.temp_budget_expiry = field.instant()?,
+        "temp_budget_expiry" => quota.temp_budget_expiry = field.instant(now)?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +15,7 @@ use super::fields::{Field, object, required};
 use super::{changes, key_fields, new_keys, show};
 use crate::Gateway;
 use crate::auth::{authenticate, authenticate_admin, shorten};
+use crate::body::Whole;
 use crate::directory::{KeyRecord, Principal, Role};
 use crate::error::Error;
 
@@ -25,7 +25,7 @@ type Answer = Result<Json<Value>, Error>;
 pub async fn generate(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/generate")?;
@@ -63,7 +63,7 @@ pub async fn generate(
     )
     .await?;
 
-    let mut row = show::key(&gateway, &key, NanoUsd::ZERO, now);
+    let mut row = show::key(&gateway, &key, Some(NanoUsd::ZERO), now);
     let token = json!(key.hash.to_string());
     row.insert("key".into(), json!(text));
     row.insert("token".into(), token.clone());
@@ -75,7 +75,7 @@ pub async fn generate(
 pub async fn update(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let request = object(&body)?;
     let changed = change(&gateway, &headers, "/key/update", &request, |key, now| {
@@ -98,7 +98,11 @@ pub async fn update(
 }
 
 /// `POST /key/block`.
-pub async fn block(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn block(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Answer {
     set_blocked(&gateway, &headers, &body, "/key/block", true).await
 }
 
@@ -106,7 +110,7 @@ pub async fn block(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body
 pub async fn unblock(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     set_blocked(&gateway, &headers, &body, "/key/unblock", false).await
 }
@@ -119,6 +123,9 @@ async fn set_blocked(
     blocked: bool,
 ) -> Answer {
     let request = object(body)?;
+    if let Some(odd) = request.keys().find(|name| *name != "key") {
+        return Err(Error::bad_request(format!("{odd}: unknown field"), odd));
+    }
     let changed = change(gateway, headers, route, &request, |key, _| {
         key.blocked = blocked;
         Ok(())
@@ -133,7 +140,7 @@ async fn set_blocked(
 pub async fn delete(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let now = gateway.now();
     let admin = authenticate_admin(&gateway, &headers, now, "/key/delete")?;
@@ -157,14 +164,18 @@ pub async fn delete(
     }
     let _one_at_a_time = gateway.directory.changes.lock().await;
     let mut found: Vec<(Text, KeyHash)> = Vec::new();
-    for asked in keys {
-        if let Some(key) = gateway.directory.key(&hash_of(&asked)) {
+    let of_keys = keys
+        .into_iter()
+        .map(|asked| (gateway.directory.key(&hash_of(&asked)), asked));
+    let of_aliases = aliases
+        .into_iter()
+        .map(|alias| (gateway.directory.key_of_alias(&alias), alias));
+    for (key, asked) in of_keys.chain(of_aliases) {
+        // One that is named twice goes once.
+        if let Some(key) = key
+            && !found.iter().any(|(_, hash)| *hash == key.hash)
+        {
             found.push((asked, key.hash));
-        }
-    }
-    for alias in aliases {
-        if let Some(key) = gateway.directory.key_of_alias(&alias) {
-            found.push((alias, key.hash));
         }
     }
     if found.is_empty() {
@@ -205,66 +216,6 @@ pub async fn info(
         .ok_or_else(|| Error::not_found("key", "key"))?;
     let row = row(&gateway, &key).await;
     Ok(Json(json!({ "key": asked, "info": row })))
-}
-
-/// `GET /key/list`: a page of hashes, or of rows with `return_full_object`.
-pub async fn list(
-    State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
-    Query(query): Query<HashMap<String, String>>,
-) -> Answer {
-    authenticate_admin(&gateway, &headers, gateway.now(), "/key/list")?;
-    let number = |name: &'static str, default: usize, most: usize| match query.get(name) {
-        None => Ok(default),
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|n| (1..=most).contains(n))
-            .ok_or_else(|| {
-                Error::bad_request(
-                    format!("{name}: expected a number from 1 to {most}, got {text:?}"),
-                    name,
-                )
-            }),
-    };
-    let (page, size) = (number("page", 1, usize::MAX)?, number("size", 10, 100)?);
-    let matches =
-        |name: &str, value: Option<&str>| query.get(name).is_none_or(|asked| value == Some(asked));
-    let keys: Vec<_> = gateway
-        .directory
-        .keys()
-        .into_iter()
-        .filter(|key| {
-            matches("team_id", key.team_id.as_deref())
-                && matches("user_id", key.user_id.as_deref())
-                && matches("organization_id", key.organization_id.as_deref())
-                && matches("key_alias", key.key_alias.as_deref())
-                && query
-                    .get("key_hash")
-                    .is_none_or(|asked| hash_of(asked) == key.hash)
-        })
-        .collect();
-    let shown = keys.iter().skip((page - 1).saturating_mul(size)).take(size);
-    let full = query
-        .get("return_full_object")
-        .is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
-    let mut rows = Vec::with_capacity(size);
-    for key in shown {
-        let token = json!(key.hash.to_string());
-        rows.push(if full {
-            let mut row = row(&gateway, key).await;
-            row.insert("token".into(), token);
-            Value::Object(row)
-        } else {
-            token
-        });
-    }
-    Ok(Json(json!({
-        "keys": rows,
-        "total_count": keys.len(),
-        "current_page": page,
-        "total_pages": keys.len().div_ceil(size),
-    })))
 }
 
 /// Reads, changes and logs one key that the request names.
@@ -325,12 +276,7 @@ fn check_references(gateway: &Gateway, key: &KeyRecord) -> Result<(), Error> {
 async fn row(gateway: &Gateway, key: &KeyRecord) -> Map<String, Value> {
     let now = gateway.now();
     let spend = show::spend(gateway, &[(&key.budget, &key.quota)], now).await;
-    show::key(
-        gateway,
-        key,
-        spend.first().copied().unwrap_or_default(),
-        now,
-    )
+    show::key(gateway, key, spend.first().copied().flatten(), now)
 }
 
 fn budget_reset(gateway: &Gateway, key: &KeyRecord) -> Value {
@@ -339,7 +285,7 @@ fn budget_reset(gateway: &Gateway, key: &KeyRecord) -> Value {
 }
 
 /// The hash of a key given as text or as its hash.
-fn hash_of(asked: &str) -> KeyHash {
+pub(super) fn hash_of(asked: &str) -> KeyHash {
     KeyHash::from_hex(asked).unwrap_or_else(|| KeyHash::of(asked))
 }
 

@@ -5,6 +5,7 @@ mod changes;
 mod fields;
 mod key_fields;
 mod keys;
+mod list;
 mod models;
 mod new_keys;
 mod seed;
@@ -24,7 +25,7 @@ pub fn routes(routes: Routes) -> Routes {
         .post("/key/update", keys::update)
         .post("/key/delete", keys::delete)
         .get("/key/info", keys::info)
-        .get("/key/list", keys::list)
+        .get("/key/list", list::list)
         .post("/key/block", keys::block)
         .post("/key/unblock", keys::unblock)
         .post("/team/new", teams::new)

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use http::HeaderMap;
 use schemas::{ConfigEntity, Micros, Text};
@@ -15,6 +14,7 @@ use super::fields::{object, required};
 use super::keys::actor;
 use super::{changes, show, show_models};
 use crate::auth::{authenticate, authenticate_admin};
+use crate::body::Whole;
 use crate::directory::{ModelRecord, Principal};
 use crate::error::Error;
 use crate::reload::place;
@@ -23,7 +23,11 @@ use crate::{Gateway, prices, seal};
 type Answer = Result<Json<Value>, Error>;
 
 /// `POST /model/new`.
-pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn new(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Answer {
     let now = gateway.now();
     let admin = changer(&gateway, &headers, now, "/model/new")?;
     let mut entry = without_nulls(object(&body)?);
@@ -57,7 +61,7 @@ pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: 
 pub async fn update(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let request = without_nulls(object(&body)?);
     let id = id_of(&request)?;
@@ -70,7 +74,7 @@ pub async fn patch(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let request = without_nulls(object(&body)?);
     let id: Text = id.into();
@@ -87,7 +91,7 @@ pub async fn patch(
 pub async fn delete(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let now = gateway.now();
     let admin = changer(&gateway, &headers, now, "/model/delete")?;

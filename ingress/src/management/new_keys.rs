@@ -1,14 +1,13 @@
 //! What `/key/generate` gives where a request does not say, and what it gives at most:
 //! `default_key_generate_params` and `upperbound_key_generate_params`.
 
-use std::str::FromStr;
-
 use config::NewKeys;
 use metering::{Period, Zone};
 use schemas::{Micros, NanoUsd};
 use serde_json::{Map, Value};
 
 use super::fields::Field;
+use super::key_fields::says;
 use crate::error::Error;
 
 /// Fills in what is missing, defaults first, then the bounds.
@@ -44,10 +43,6 @@ pub fn complete(
     Ok(())
 }
 
-fn says(request: &Map<String, Value>, name: &str) -> bool {
-    request.get(name).is_some_and(|value| !value.is_null())
-}
-
 /// The configuration wrote it as JSON.
 fn value(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_default()
@@ -63,7 +58,7 @@ fn plain(value: &Value) -> String {
 fn size(field: Field<'_>, now: Micros) -> Result<i128, Error> {
     Ok(match field.name {
         "max_budget" => {
-            let amount = NanoUsd::from_str(&plain(field.value)).map_err(|e| field.refuse(e))?;
+            let amount = NanoUsd::floor(&plain(field.value)).map_err(|e| field.refuse(e))?;
             i128::from(amount.0)
         }
         "budget_duration" => {

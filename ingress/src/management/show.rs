@@ -12,8 +12,13 @@ pub fn time(at: Option<Micros>) -> Value {
         .map_or(Value::Null, |at| Value::String(at.to_string()))
 }
 
-/// What has been spent of each budget in its current window, calls that just ended included.
-pub async fn spend(gateway: &Gateway, asked: &[(&Text, &Quota)], now: Micros) -> Vec<NanoUsd> {
+/// What has been spent of each budget in its current window, calls that just ended included. `None` where
+/// budget state cannot be asked: nobody is told that nothing was spent.
+pub async fn spend(
+    gateway: &Gateway,
+    asked: &[(&Text, &Quota)],
+    now: Micros,
+) -> Vec<Option<NanoUsd>> {
     let windows: Vec<_> = asked
         .iter()
         .map(|(budget, quota)| {
@@ -23,19 +28,22 @@ pub async fn spend(gateway: &Gateway, asked: &[(&Text, &Quota)], now: Micros) ->
             )
         })
         .collect();
-    let spends = gateway
-        .budgets
-        .spend(&windows)
-        .await
-        .unwrap_or_else(|error| {
+    match gateway.budgets.spend(&windows).await {
+        Ok(spends) => spends.iter().map(|spend| Some(spend.shown())).collect(),
+        Err(error) => {
             tracing::warn!("spend cannot be shown: {error}");
-            Vec::new()
-        });
-    spends.iter().map(budgets::Spend::shown).collect()
+            vec![None; asked.len()]
+        }
+    }
 }
 
 /// A key without its secret: it has none to show.
-pub fn key(gateway: &Gateway, key: &KeyRecord, spend: NanoUsd, now: Micros) -> Map<String, Value> {
+pub fn key(
+    gateway: &Gateway,
+    key: &KeyRecord,
+    spend: Option<NanoUsd>,
+    now: Micros,
+) -> Map<String, Value> {
     let mut row = key.kept.clone();
     row.extend(quota(gateway, &key.quota, spend, now));
     for (name, value) in [
@@ -66,7 +74,7 @@ pub fn key(gateway: &Gateway, key: &KeyRecord, spend: NanoUsd, now: Micros) -> M
 pub fn team(
     gateway: &Gateway,
     team: &TeamRecord,
-    spend: NanoUsd,
+    spend: Option<NanoUsd>,
     now: Micros,
 ) -> Map<String, Value> {
     let mut row = team.kept.clone();
@@ -97,7 +105,12 @@ pub fn team(
     row
 }
 
-fn quota(gateway: &Gateway, quota: &Quota, spend: NanoUsd, now: Micros) -> Map<String, Value> {
+fn quota(
+    gateway: &Gateway,
+    quota: &Quota,
+    spend: Option<NanoUsd>,
+    now: Micros,
+) -> Map<String, Value> {
     let window = quota.window(now, &gateway.directory.zone);
     let resets = quota.budget_duration.is_some().then_some(window.end);
     let object = json!({

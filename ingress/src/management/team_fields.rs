@@ -1,6 +1,6 @@
 //! The fields of `/team/new`, one line each.
 
-use schemas::Text;
+use schemas::{Micros, Text};
 use serde_json::{Map, Value};
 
 use super::fields::Field;
@@ -12,10 +12,14 @@ use crate::error::Error;
 ///
 /// # Errors
 /// 400 naming the first field that is unknown, malformed, or would be taken without effect.
-pub fn apply(team: &mut TeamRecord, request: &Map<String, Value>) -> Result<(), Error> {
+pub fn apply(
+    team: &mut TeamRecord,
+    request: &Map<String, Value>,
+    now: Micros,
+) -> Result<(), Error> {
     for (name, value) in request {
         let field = Field { name, value };
-        if apply_quota(&mut team.quota, field)? {
+        if apply_quota(&mut team.quota, field, now)? {
             continue;
         }
         match name.as_str() {
@@ -64,6 +68,9 @@ fn join(team: &mut TeamRecord, users: &[Text], role: &str) {
 }
 
 fn with_roles(field: Field<'_>) -> Result<Vec<Member>, Error> {
+    if field.value.is_null() {
+        return Ok(Vec::new());
+    }
     let members: Vec<Member> = serde_json::from_value(field.value.clone())
         .map_err(|e| field.refuse(format_args!("expected [{{\"role\", \"user_id\"}}]: {e}")))?;
     match members

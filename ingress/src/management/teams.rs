@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use http::HeaderMap;
 use schemas::{ConfigEntity, NanoUsd, RequestId, Text};
@@ -14,13 +13,18 @@ use super::fields::{Field, object};
 use super::{changes, show, team_fields};
 use crate::Gateway;
 use crate::auth::{authenticate, authenticate_admin};
+use crate::body::Whole;
 use crate::directory::{Role, TeamRecord};
 use crate::error::Error;
 
 type Answer = Result<Json<Value>, Error>;
 
 /// `POST /team/new`.
-pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn new(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Answer {
     let now = gateway.now();
     authenticate_admin(&gateway, &headers, now, "/team/new")?;
     let request = object(&body)?;
@@ -40,7 +44,7 @@ pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: 
     }
     .of(&id);
     team.quota.anchor = now;
-    team_fields::apply(&mut team, &request)?;
+    team_fields::apply(&mut team, &request, now)?;
 
     let _one_at_a_time = gateway.directory.changes.lock().await;
     if gateway.directory.team(&id).is_some() {
@@ -53,7 +57,7 @@ pub async fn new(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: 
     Ok(Json(Value::Object(show::team(
         &gateway,
         &team,
-        NanoUsd::ZERO,
+        Some(NanoUsd::ZERO),
         now,
     ))))
 }
@@ -88,12 +92,7 @@ pub async fn info(
     let mut budgets = vec![(&team.budget, &team.quota)];
     budgets.extend(keys.iter().map(|key| (&key.budget, &key.quota)));
     let spends = show::spend(&gateway, &budgets, now).await;
-    let team_row = show::team(
-        &gateway,
-        &team,
-        spends.first().copied().unwrap_or_default(),
-        now,
-    );
+    let team_row = show::team(&gateway, &team, spends.first().copied().flatten(), now);
     let key_rows: Vec<Value> = keys
         .iter()
         .zip(spends.iter().skip(1))

@@ -150,7 +150,10 @@ pub(super) fn malformed(error: &serde_json::Error) -> Error {
             error.line(),
             error.column()
         ),
-        None if error.is_data() => format!("the request body must be a JSON object: {text}"),
+        None if error.is_data() => {
+            let text = text.replace(", expected struct Fields", "");
+            format!("the request body must be a JSON object: {text}")
+        }
         None => format!("the request body is not valid JSON: {text}"),
     };
     Error::BadRequest {

@@ -8,6 +8,7 @@ mod headers;
 mod health;
 mod hedging;
 mod limits;
+mod management;
 mod models;
 mod operator;
 mod params;

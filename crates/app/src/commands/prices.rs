@@ -1,4 +1,5 @@
-//! `tollgate prices`: the catalog of a stopped gateway, or that on Kafka, shown and added to.
+//! `tollgate prices`: the catalog of a gateway, or that on Kafka, shown; and added to, where the gateway is
+//! stopped.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use journal::EventLog;
+use journal::{EventLog, Follower};
 use schemas::{CatalogEvent, Micros};
 
 use super::block_on;
@@ -37,20 +38,21 @@ pub fn run(command: &PricesCommand) -> Result<()> {
                 .to_string_lossy()
                 .into_owned();
             block_on(async {
-                let followed = follow(catalog).await?;
+                let purpose = if *dry_run { For::Reading } else { For::Adding };
+                let followed = follow(log_of(catalog, purpose)?).await?;
                 import(&followed.book(), &text, &source, *approve_jumps, *dry_run).await
             })
         }
         PricesCommand::List { catalog } => block_on(async {
-            let followed = follow(catalog).await?;
+            let followed = follow(log_of(catalog, For::Reading)?).await?;
             list(&followed.catalog.load())
         }),
     }
 }
 
 /// The catalog as its log has it now.
-async fn follow(flags: &CatalogFlags) -> Result<Followed> {
-    let followed = catalog::follow(log_of(flags)?, None);
+async fn follow(log: Arc<dyn EventLog>) -> Result<Followed> {
+    let followed = catalog::follow(log, None);
     let watch = followed.watch();
     if !watch.caught_up(KNOWN_WITHIN).await {
         let problem = watch.state().problem.unwrap_or_default();
@@ -59,9 +61,16 @@ async fn follow(flags: &CatalogFlags) -> Result<Followed> {
     Ok(followed)
 }
 
-/// The topic where the configuration names Kafka, else the log of a stopped gateway: a running one holds its
-/// lock, and is named.
-fn log_of(flags: &CatalogFlags) -> Result<Arc<dyn EventLog>> {
+/// What the log is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Reading,
+    /// It has one writer: a gateway that runs is named.
+    Adding,
+}
+
+/// The topic where the configuration names Kafka, else the log in the data directory.
+fn log_of(flags: &CatalogFlags, purpose: For) -> Result<Arc<dyn EventLog>> {
     let config = match &flags.config {
         Some(path) => Some(settings::read(path)?.config),
         None => None,
@@ -76,7 +85,18 @@ fn log_of(flags: &CatalogFlags) -> Result<Arc<dyn EventLog>> {
         (None, Some(dir)) => beside.unwrap_or(Path::new("")).join(dir),
         (None, None) => beside.unwrap_or(Path::new("")).join(settings::DATA_DIR),
     };
-    Ok(Arc::new(log::catalog(&dir)?))
+    let here = dir.join("catalog");
+    if purpose == For::Reading {
+        // Nothing is made by a look.
+        ensure!(
+            here.is_dir(),
+            "there is no price catalog in {}: a first `tollgate up` makes it",
+            dir.display()
+        );
+        return Ok(Arc::new(Follower::new(&here)));
+    }
+    let adding = || "prices are added while the gateway is stopped";
+    Ok(Arc::new(log::catalog(&dir).with_context(adding)?))
 }
 
 async fn import(

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use analytics::{Dimension, Span, SpendRow};
 use anyhow::{Context, Result};
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use schemas::Micros;
 use serde_json::json;
 
@@ -69,14 +69,24 @@ fn table(out: &mut impl Write, by: Dimension, rows: &[SpendRow]) -> Result<()> {
     Ok(())
 }
 
-/// A person reads the alias, else enough of a hash; calls without one have a dash.
+/// A person reads the alias, else enough of a hash; calls without one have a dash. Whoever may call names
+/// tags and users: what would move the cursor of a terminal is shown as an escape.
 fn name(row: &SpendRow) -> String {
-    match (row.alias.as_str(), row.name.as_str()) {
+    let plain = match (row.alias.as_str(), row.name.as_str()) {
         ("", "") => "-".to_owned(),
         ("", name) if name.len() == 64 => format!("{}…", &name[..12]),
         ("", name) => name.to_owned(),
         (alias, _) => alias.to_owned(),
+    };
+    if !plain.contains(char::is_control) {
+        return plain;
     }
+    let shown = plain.chars().flat_map(|char| {
+        let escaped = char.is_control().then(|| char.escape_default());
+        let itself = (!char.is_control()).then_some(char);
+        escaped.into_iter().flatten().chain(itself)
+    });
+    shown.collect()
 }
 
 /// A day, an instant, or so long ago.
@@ -84,19 +94,23 @@ fn instant(text: &str) -> Result<Micros> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(Micros(at.as_microsecond()));
     }
-    if let Ok(day) = text.parse::<Date>() {
+    // A day, or a time of it; without a zone it is UTC.
+    if let Ok(local) = text.parse::<DateTime>() {
         return Ok(Micros(
-            day.to_zoned(TimeZone::UTC)?.timestamp().as_microsecond(),
+            local.to_zoned(TimeZone::UTC)?.timestamp().as_microsecond(),
         ));
     }
-    let ago: SignedDuration = hours(text)
-        .map(SignedDuration::from_hours)
-        .with_context(|| {
-            format!(
-                "--since: {text:?} is not a day (2026-11-01), a time, or a span such as 24h, 7d, 4w"
-            )
-        })?;
-    Ok(Micros(Timestamp::now().checked_sub(ago)?.as_microsecond()))
+    ago(text, Timestamp::now()).with_context(|| {
+        format!(
+            "--since: {text:?} is not a day (2026-11-01), a time, or a span such as 24h, 7d, 4w"
+        )
+    })
+}
+
+fn ago(text: &str, now: Timestamp) -> Option<Micros> {
+    let seconds = hours(text)?.checked_mul(3_600)?;
+    let at = now.checked_sub(SignedDuration::from_secs(seconds)).ok()?;
+    Some(Micros(at.as_microsecond()))
 }
 
 fn hours(text: &str) -> Option<i64> {
@@ -111,4 +125,48 @@ fn hours(text: &str) -> Option<i64> {
         'w' => 168,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_is_said_in_days_times_and_spans() {
+        let day = Micros(1_793_491_200_000_000);
+        assert_eq!(instant("2026-11-01").unwrap(), day);
+        assert_eq!(instant("2026-11-01T10:00").unwrap(), day.plus_secs(36_000));
+        assert_eq!(instant("2026-11-01T10:00Z").unwrap(), day.plus_secs(36_000));
+        let now = Timestamp::from_microsecond(day.0).unwrap();
+        assert_eq!(ago("7d", now), Some(day.plus_secs(-7 * 86_400)));
+        for odd in [
+            "",
+            "d",
+            "0d",
+            "5",
+            "-1d",
+            "7 d",
+            "9999999999999999h",
+            "2562047788015216h",
+            "1\u{e9}",
+        ] {
+            assert!(instant(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal() {
+        let row = |name: &str| SpendRow {
+            name: name.to_owned(),
+            alias: String::new(),
+            requests: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            spend: schemas::NanoUsd::ZERO,
+            saved: schemas::NanoUsd::ZERO,
+        };
+        assert_eq!(name(&row("caf\u{e9} \u{1f600}")), "caf\u{e9} \u{1f600}");
+        assert_eq!(name(&row("\u{1b}[2Jgone\n")), "\\u{1b}[2Jgone\\n");
+        assert_eq!(name(&row("")), "-");
+    }
 }

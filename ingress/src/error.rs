@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use axum::response::{IntoResponse, Response};
 use budgets::{Refusal, ScopeKind};
 use bytes::Bytes;
+use config::FailureKind;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use schemas::{KeyHash, Micros};
 use serde::Serialize;
 
 use crate::endpoint::Endpoint;
+use crate::failover;
 use crate::upstream::UpstreamError;
 
 /// Errors of the ingress.
@@ -134,6 +136,20 @@ pub struct ProviderError {
     pub param: Option<String>,
     pub code: Option<String>,
     pub retry_after: Option<HeaderValue>,
+}
+
+impl ProviderError {
+    /// Its `code`. Where the provider has none, or only a number, the one that clients look for, if the prompt is
+    /// to blame.
+    fn word(&self) -> Option<Cow<'_, str>> {
+        let own = self.code.as_deref();
+        let is_word = own.is_some_and(|code| code.bytes().any(|byte| !byte.is_ascii_digit()));
+        match failover::failure_of(self).kind {
+            FailureKind::ContextWindow if !is_word => Some("context_length_exceeded".into()),
+            FailureKind::ContentPolicy if !is_word => Some("content_policy_violation".into()),
+            _ => own.map(Cow::Borrowed),
+        }
+    }
 }
 
 impl Error {
@@ -262,9 +278,9 @@ impl Error {
     pub fn envelope(&self) -> Bytes {
         let (status, kind, param) = self.parts();
         let code: Cow<'_, str> = match self {
-            Self::Provider(error) if error.code.is_some() => {
-                error.code.as_deref().unwrap_or_default().into()
-            }
+            Self::Provider(error) => error
+                .word()
+                .unwrap_or_else(|| status.as_str().to_owned().into()),
             Self::PromptTooLong { .. } => "context_length_exceeded".into(),
             _ => status.as_str().to_owned().into(),
         };
@@ -471,6 +487,34 @@ mod tests {
             std::str::from_utf8(&text).unwrap(),
             r#"{"error":{"message":"Authentication Error, No api key passed in.","type":"auth_error","param":null,"code":"401"}}"#
         );
+    }
+
+    #[test]
+    fn what_the_prompt_is_to_blame_for_has_the_code_that_clients_look_for() {
+        let code = |message: &str, code: Option<&str>| {
+            let error = Error::Provider(Box::new(ProviderError {
+                status: StatusCode::BAD_REQUEST,
+                message: message.to_owned(),
+                kind: None,
+                param: None,
+                code: code.map(str::to_owned),
+                retry_after: None,
+            }));
+            let told: serde_json::Value = serde_json::from_slice(&error.envelope()).unwrap();
+            told["error"]["code"].as_str().unwrap().to_owned()
+        };
+        let long = "This model's maximum context length is 4096 tokens.";
+        assert_eq!(code(long, None), "context_length_exceeded");
+        assert_eq!(code(long, Some("400")), "context_length_exceeded");
+        assert_eq!(
+            code(long, Some("string_above_max_length")),
+            "string_above_max_length"
+        );
+        let filtered = "The response was filtered by our content management policy";
+        assert_eq!(code(filtered, None), "content_policy_violation");
+        assert_eq!(code(filtered, Some("content_filter")), "content_filter");
+        assert_eq!(code("no", Some("42")), "42");
+        assert_eq!(code("no", None), "400");
     }
 
     #[test]

@@ -257,7 +257,7 @@ const fn ends(refusal: &Refusal) -> Micros {
 }
 
 /// As routing sees a provider's error. Not all of them have codes for what is the prompt's own fault.
-fn failure_of(error: &ProviderError) -> Failure {
+pub(crate) fn failure_of(error: &ProviderError) -> Failure {
     let code = error.code.as_deref().or(error.kind.as_deref());
     let wait = error.retry_after.as_ref().and_then(seconds);
     let failure = Failure::of_status(error.status.as_u16(), code.unwrap_or_default(), wait);

@@ -30,7 +30,7 @@ mod look;
 pub mod management;
 pub mod metrics;
 mod models;
-mod moment;
+pub mod moment;
 mod params;
 mod plan;
 pub mod prices;

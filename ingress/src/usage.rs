@@ -175,9 +175,24 @@ impl Reading {
     #[must_use]
     pub fn openai(data: &[u8]) -> Option<Self> {
         let (counts, length) = Counts::read(data)?;
-        if counts.prompt.is_none() && counts.completion.is_none() {
-            return None;
-        }
+        let counts = match counts {
+            // Embeddings and rerankings of some providers: all of it is what was sent.
+            Counts {
+                prompt: None,
+                completion: None,
+                total: Some(total),
+                ..
+            } => Counts {
+                prompt: Some(total),
+                ..counts
+            },
+            Counts {
+                prompt: None,
+                completion: None,
+                ..
+            } => return None,
+            counts => counts,
+        };
         let mut reading = Self {
             raw: data[..length].to_vec(),
             mismatch: counts.odd,
@@ -351,6 +366,7 @@ mod tests {
                 ],
                 false,
             ),
+            (r#"{"total_tokens":815}"#, &[("input_text", 815)], false),
             (
                 r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":99}"#,
                 &[("input_text", 10), ("output_text", 5)],

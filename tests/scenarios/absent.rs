@@ -102,6 +102,10 @@ async fn every_role_starts_without_the_parts_that_are_not_there() {
         503,
         "hard budgets fail closed"
     );
+    // What was spent is not known now, and is not told to be nothing.
+    let info = world.get(&format!("/key/info?key={limited}")).await.json();
+    assert_eq!(info["info"]["spend"], Value::Null, "{info}");
+    assert_eq!(info["info"]["max_budget"].to_string(), "10.0");
     assert_eq!(call(&world, "sk-nobody").await, 401);
 
     // A Redis that was away may have lost something: hard budgets wait for what is on the log.

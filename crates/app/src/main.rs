@@ -49,10 +49,19 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read what was printed has had enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The chain of causes, each on what it is about; none of them holds a secret.
             eprintln!("tollgate: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// `tollgate … | head`: standard output was closed. A connection that broke is not meant: those of commands are
+/// told of by their own errors.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let direct = error.downcast_ref::<std::io::Error>();
+    direct.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

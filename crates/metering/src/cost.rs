@@ -151,14 +151,14 @@ impl<'a> From<&'a UsageView<'_>> for Chargeable<'a> {
 
 /// What readings cost at a price: the whole request at the prices of its context tier.
 ///
-/// Exact in atto-USD, rounded half to even once. A fee per request is due only where the entry has one;
-/// any other reading without a price makes the whole usage unpriced.
+/// Exact in atto-USD, rounded half to even once. A reading without a price makes the whole usage unpriced, but
+/// for one of requests: a fee for them is due only where the entry has one.
 ///
 /// # Errors
 /// [`Unpriced`], with the first reason found.
 pub fn rate(price: &Price, meters: &Meters, service_tier: Option<&str>) -> Result<Rated, Unpriced> {
     let mut lines = Vec::with_capacity(meters.0.len());
-    let (amount, exact) = sum(price, meters, service_tier, |line| lines.push(line))?;
+    let (amount, exact) = sum(price, meters, service_tier, 0, |line| lines.push(line))?;
     Ok(Rated {
         amount,
         exact,
@@ -170,6 +170,7 @@ fn sum(
     price: &Price,
     meters: &Meters,
     service_tier: Option<&str>,
+    requests: i64,
     mut told: impl FnMut(Line),
 ) -> Result<(NanoUsd, AttoUsd), Unpriced> {
     let mut prompt: u64 = 0;
@@ -186,7 +187,9 @@ fn sum(
         }
     }
     let sheet = price.sheet(service_tier, prompt)?;
-    let mut exact: i128 = 0;
+    // One fee a request at most, so it cannot overflow.
+    let fee = sheet.price(Meter::Requests).unwrap_or(0);
+    let mut exact: i128 = fee.wrapping_mul(i128::from(requests));
     for reading in meters.0.iter().filter(|reading| reading.quantity != 0) {
         let Some(unit) = sheet.price(reading.meter) else {
             if reading.meter == Meter::Requests {
@@ -235,7 +238,11 @@ pub fn charge<'a>(usage: impl Into<Chargeable<'a>>, catalog: &Catalog) -> Result
     let rated = catalog
         .price(&usage.key, usage.admitted_at, usage.catalog_version)
         .ok_or(Unpriced::UnknownModel)
-        .and_then(|price| sum(price, usage.meters, usage.service_tier, |_| ()));
+        .and_then(|price| {
+            // Nobody reads requests off an answer: a record with a reading is one.
+            let requests = i64::from(usage.meters.get(Meter::Requests) == 0);
+            sum(price, usage.meters, usage.service_tier, requests, |_| ())
+        });
     Ok(match rated {
         Ok((amount, exact)) => {
             let unknown = usage.outcome == Outcome::Abandoned && usage.last;

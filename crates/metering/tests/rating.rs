@@ -224,6 +224,32 @@ fn an_event_is_charged_at_the_version_it_pins() {
     assert_eq!((not_yet.needs, not_yet.have), (2, 1));
 }
 
+/// No answer tells of it: a record that was billable at all is one request.
+#[test]
+fn a_fee_per_request_is_charged_with_each_record_that_used_something() {
+    let known = catalog(&[entry(&[
+        (InputText, None, 0, "0.000000001"),
+        (OutputText, None, 0, "0.00000001"),
+        (Requests, None, 0, "0.0000001"),
+    ])]);
+    let amount = |meters: Meters, outcome: Outcome| {
+        let usage = Usage {
+            meters,
+            outcome,
+            ..usage()
+        };
+        charge(&usage, &known).unwrap().amount.0
+    };
+    let used = usage().meters;
+    assert_eq!(amount(used.clone(), Outcome::Ok), 23 + 100);
+    assert_eq!(amount(used.clone(), Outcome::Cancelled), 23 + 100);
+    assert_eq!(amount(used.clone(), Outcome::CacheHit), 0);
+    assert_eq!(amount(Meters::default(), Outcome::Error), 0);
+    let mut told = used;
+    told.add(Requests, 2);
+    assert_eq!(amount(told, Outcome::Ok), 23 + 200);
+}
+
 /// Nobody knows how far its provider went, so what a limit was promised is gone; without a limit there is no
 /// hold, and the last that was known is charged.
 #[test]

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use analytics::{Dimension, Span, SpendRow};
 use anyhow::{Context, Result};
-use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
+use ingress::moment::Moment;
+use jiff::{SignedDuration, Timestamp};
 use schemas::Micros;
 use serde_json::json;
 
@@ -91,14 +92,8 @@ fn name(row: &SpendRow) -> String {
 
 /// A day, an instant, or so long ago.
 fn instant(text: &str) -> Result<Micros> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(Micros(at.as_microsecond()));
-    }
-    // A day, or a time of it; without a zone it is UTC.
-    if let Ok(local) = text.parse::<DateTime>() {
-        return Ok(Micros(
-            local.to_zoned(TimeZone::UTC)?.timestamp().as_microsecond(),
-        ));
+    if let Some(moment) = Moment::read(text) {
+        return Ok(moment.begin);
     }
     ago(text, Timestamp::now()).with_context(|| {
         format!(

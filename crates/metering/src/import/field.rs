@@ -10,6 +10,9 @@ pub(super) struct At {
     pub meter: Meter,
 }
 
+/// The mode of a price that an operator states: there is no doubt that it is meant.
+pub(super) const STATED: &str = "stated";
+
 pub(super) const SEARCHES: At = At {
     tier: None,
     above: 0,
@@ -94,17 +97,17 @@ fn meter(base: &str, mode: &str) -> Option<Meter> {
         "output_cost_per_image" => Meter::Images,
         "ocr_cost_per_page" => Meter::Pages,
         "input_cost_per_request" => Meter::Requests,
-        "input_cost_per_query" if mode == "rerank" => Meter::Requests,
-        "input_cost_per_query" if mode == "search" => Meter::Searches,
+        // A reranking is billed by its searches, one for so many documents.
+        "input_cost_per_query" if matches!(mode, "rerank" | "search" | STATED) => Meter::Searches,
         "input_cost_per_second" | "output_cost_per_second" | "cost_per_second"
             if matches!(
                 mode,
-                "audio_transcription" | "audio_speech" | "video_generation"
+                "audio_transcription" | "audio_speech" | "video_generation" | STATED
             ) =>
         {
             Meter::Seconds
         }
-        "input_cost_per_character" if mode == "audio_speech" => Meter::Characters,
+        "input_cost_per_character" if matches!(mode, "audio_speech" | STATED) => Meter::Characters,
         _ => return None,
     })
 }
@@ -149,8 +152,15 @@ mod tests {
         }
         assert_eq!(
             read("input_cost_per_query", "rerank"),
-            at(None, 0, Meter::Requests)
+            at(None, 0, Meter::Searches)
         );
+        for (name, meter) in [
+            ("input_cost_per_second", Meter::Seconds),
+            ("input_cost_per_character", Meter::Characters),
+            ("input_cost_per_query", Meter::Searches),
+        ] {
+            assert_eq!(read(name, STATED), at(None, 0, meter), "{name}");
+        }
         assert_eq!(read("input_cost_per_query", "chat"), Field::NotMapped);
     }
 }

@@ -15,7 +15,7 @@ pub fn litellm_rates<'a>(
 ) -> Result<Vec<Rate>, String> {
     let mut rates = Rates::default();
     for (name, text) in fields {
-        let at = match field::read(name, "chat") {
+        let at = match field::read(name, field::STATED) {
             Field::Price(at) => at,
             Field::Searches => field::SEARCHES,
             Field::NotMoney | Field::Tiers | Field::NotMapped => {

@@ -13,7 +13,8 @@ use schemas::{Micros, Text};
 
 use crate::directory::ModelRecord;
 use crate::models::{self, Models};
-use crate::{Beside, Error, Gateway, clock, management, metrics, prices, seal};
+use crate::prices::Stated;
+use crate::{Beside, Error, Gateway, clock, management, metrics, prices, router, seal};
 
 /// Between attempts to put a change of the log into force.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -179,6 +180,27 @@ impl Reloads {
     }
 }
 
+/// Whether a configuration can be served, as far as only a gateway can tell; and the prices that it states.
+///
+/// # Errors
+/// The first thing that cannot be, by its name.
+pub fn fits(config: &Config) -> Result<Stated, String> {
+    for entry in &config.models {
+        models::check(entry).map_err(|error| match error {
+            Error::Internal(what) => what,
+            other => other.to_string(),
+        })?;
+    }
+    if let Some(path) = &config.server.metrics.path
+        && router::is_taken(path)
+    {
+        return Err(format!(
+            "general_settings.prometheus_metrics_url: {path} is a route of its own already"
+        ));
+    }
+    prices::stated(&config.models)
+}
+
 impl Gateway {
     /// Puts another version of the file into force, whole, for the calls that begin after this: first its
     /// prices and keys, then everything else at once. Gives what it says, and what of that has no effect.
@@ -189,10 +211,7 @@ impl Gateway {
         let source = Arc::new(source);
         let resolved = self.resolve(source.clone(), Vec::new()).await??;
         let Loaded { config, warnings } = resolved.loaded;
-        for entry in &config.models {
-            models::check(entry).map_err(|error| ReloadError::File(error.to_string()))?;
-        }
-        let stated = prices::stated(&config.models).map_err(ReloadError::File)?;
+        let stated = fits(&config).map_err(ReloadError::File)?;
         if let Some(book) = &self.prices {
             book.seed(&stated, "file").await?;
         }

@@ -104,9 +104,18 @@ impl Routes {
     }
 }
 
-/// The routes beside it.
-pub fn routes(gateway: &Arc<Gateway>) -> Router {
-    let routes = Routes::default()
+/// Whether something answers at this path, whatever a file says.
+#[must_use]
+pub fn is_taken(path: &str) -> bool {
+    Endpoint::of(path).is_some() || path == OWN || fixed().told.iter().any(|told| told.path == path)
+}
+
+/// `GET /routes`
+const OWN: &str = "/routes";
+
+/// Those whose paths nobody chooses.
+fn fixed() -> Routes {
+    Routes::default()
         .get("/v1/models", models::list)
         .get("/models", models::list)
         .get("/openai/models", models::list)
@@ -114,20 +123,25 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router {
         .with(health::routes)
         .with(management::routes)
         .with(spend::routes)
-        .with(cache_routes::routes);
+        .with(cache_routes::routes)
+}
+
+/// The routes beside it.
+pub fn routes(gateway: &Arc<Gateway>) -> Router {
+    let routes = fixed();
     let calls = Endpoint::paths().map(|path| Told {
         path,
         method: "POST",
     });
     let own = Told {
-        path: "/routes".to_owned(),
+        path: OWN.to_owned(),
         method: "GET",
     };
     let told: Arc<[Told]> = calls.chain(routes.told).chain([own]).collect();
     let rest = routes
         .router
         .route(
-            "/routes",
+            OWN,
             get(move |gateway, headers| health::listed(gateway, headers, told)),
         )
         .method_not_allowed_fallback(wrong_method)

@@ -11,7 +11,7 @@ use billing_consumer::{Billing, Watch};
 use config::{Config, Source};
 use ingress::directory::{Directory, Quota};
 use ingress::follow::Follow;
-use ingress::{Abandoned, Beside, Gateway, clock, prices};
+use ingress::{Abandoned, Beside, Gateway, clock};
 use journal::Journal;
 use schemas::{Identity, Topic};
 use tokio::task::JoinHandle;
@@ -148,7 +148,7 @@ impl Ground {
     pub async fn seed(&mut self, gateway: &Arc<Gateway>) -> Result<()> {
         let (book, of_file) = (
             self.prices.book(),
-            prices::stated(&self.config.models).map_err(anyhow::Error::msg)?,
+            ingress::reload::fits(&self.config).map_err(anyhow::Error::msg)?,
         );
         let (gateway, config) = (gateway.clone(), self.config.clone());
         let (keys, catalog) = (self.keys.watch(), self.prices.watch());

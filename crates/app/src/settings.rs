@@ -148,9 +148,9 @@ fn address(host: &str) -> Result<IpAddr> {
     if host == "localhost" {
         return Ok(IpAddr::from([127, 0, 0, 1]));
     }
-    host.parse().with_context(|| {
-        format!("general_settings.host: {host:?} is not an address such as 127.0.0.1 or 0.0.0.0")
-    })
+    // The configuration has been checked; `--host` is an address.
+    host.parse()
+        .with_context(|| format!("{host} is not an address such as 127.0.0.1 or 0.0.0.0"))
 }
 
 /// The variable that holds this secret, for a line that a person can run. One of ours before others.

@@ -50,7 +50,7 @@ pub enum Kind {
     Text,
     /// Text that is never printed.
     Secret,
-    /// `http://…` or `https://…`
+    /// `http://…` or `https://…`, to which paths are appended.
     Url,
     Bool,
     /// A whole number, 0 included.
@@ -87,7 +87,10 @@ impl Kind {
             Self::List(_) => "a list".to_owned(),
             Self::Either { other, .. } => format!("a mapping or {}", other.expected()),
             Self::Text | Self::Secret => "text".to_owned(),
-            Self::Url => "a URL that begins with http:// or https:// and holds no login".to_owned(),
+            Self::Url => {
+                "a URL that begins with http:// or https:// and holds no login and no query"
+                    .to_owned()
+            }
             Self::Bool => "true or false".to_owned(),
             Self::Count => "a whole number, 0 or more".to_owned(),
             Self::Positive => "a whole number, 1 or more".to_owned(),
@@ -132,7 +135,7 @@ impl Kind {
             Self::Section(_) | Self::OpenSection(_) | Self::Map(_) => false,
             Self::List(item) => item.accepts(text),
             Self::Either { other, .. } => other.accepts(text),
-            Self::Url => is_url(text),
+            Self::Url => is_url(text) && !text.contains(['?', '#']),
             Self::Bool => parse_bool(text).is_some(),
             Self::Count => whole(text).is_some(),
             Self::Positive => whole(text).is_some_and(|n| n > 0),
@@ -164,7 +167,7 @@ pub(crate) fn whole(text: &str) -> Option<u64> {
 }
 
 /// A login in a URL would travel into logs and headers; keys have settings of their own.
-fn is_url(text: &str) -> bool {
+pub(crate) fn is_url(text: &str) -> bool {
     let rest = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"));
@@ -329,6 +332,8 @@ mod tests {
                     "http://u:p/w@h/v1",
                     "http://h:99999",
                     "http://[::1",
+                    "http://h/v1?key=k",
+                    "http://h/v1#",
                 ],
             ),
             (Kind::Text, &["x"], &["", "  "]),

@@ -1,11 +1,18 @@
 //! The typed result: everything that the roles of Tollgate read.
 
-use std::net::SocketAddr;
+mod server;
+mod stores;
+mod told;
+
 use std::time::Duration;
 
 use schemas::NanoUsd;
 
-use crate::{Access, DecimalText, ModelEntry, Routing, Secret};
+use crate::{Access, DecimalText, ModelEntry, Routing};
+
+pub use server::{DefaultModels, Demands, Metrics, NewKeys, SeedKey, Server};
+pub use stores::{Cache, ClickHouse, Drain, JournalConfig, Kafka, Redis, SyncMode};
+pub use told::{AlertPost, AlertShape, Alerts, Log, LogFile, LogFormat, LogLevel};
 
 /// The whole configuration, resolved. Made by [`crate::parse`] or [`crate::without_file`].
 #[derive(Debug, Clone, PartialEq)]
@@ -37,133 +44,6 @@ pub struct Config {
     pub log: Log,
     /// `tollgate.data_dir`; `--data-dir` wins. None: `.tollgate/` beside the file or in the current folder.
     pub data_dir: Option<String>,
-}
-
-/// Where and how clients are answered.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Server {
-    /// `general_settings.host`; `--host` wins. Default `127.0.0.1`.
-    pub host: String,
-    /// `general_settings.port`; `--port` wins. Default 4000.
-    pub port: u16,
-    /// `general_settings.master_key`, else `TOLLGATE_MASTER_KEY`, else `LITELLM_MASTER_KEY`. None: the
-    /// generated file in the data directory.
-    pub master_key: Option<Secret>,
-    /// Send usage on every stream, asked for or not. Default false.
-    pub always_include_stream_usage: bool,
-    /// `litellm_settings.include_cost_in_streaming_usage`: the usage of a stream says what the call cost. Default
-    /// false.
-    pub cost_in_stream_usage: bool,
-    /// `general_settings.store_model_in_db`: whether models can be changed over the API. Default true.
-    pub models_change: bool,
-    /// `tollgate.secret_key`, else `TOLLGATE_SECRET_KEY`, else `LITELLM_SALT_KEY`: seals the secrets of models
-    /// that come over the API. None: such models name variables only.
-    pub secret_key: Option<Secret>,
-    pub metrics: Metrics,
-    /// `general_settings.litellm_key_header_name`, in lower case: looked at first.
-    pub key_header: Option<String>,
-    /// `general_settings.user_header_name`, in lower case.
-    pub user_header: Option<String>,
-    pub demands: Demands,
-    /// `general_settings.block_robots`.
-    pub blocks_robots: bool,
-    pub access: Access,
-    pub default_models: DefaultModels,
-}
-
-/// `general_settings.enable_prometheus_metrics`, `prometheus_metrics_url`,
-/// `litellm_settings.require_auth_for_metrics_endpoint`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metrics {
-    /// None: there are none. Default `/metrics`.
-    pub path: Option<String>,
-    /// Default false.
-    pub needs_key: bool,
-}
-
-/// What a call must, or must not, have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Demands {
-    /// `general_settings.enforce_user_param`.
-    pub user: bool,
-    /// `general_settings.enforced_params`: members of the body, `metadata.x` for one below.
-    pub params: Vec<String>,
-    /// `general_settings.reject_clientside_metadata_tags`.
-    pub no_tags: bool,
-}
-
-impl Demands {
-    /// Whether nothing is demanded.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        !self.user && self.params.is_empty() && !self.no_tags
-    }
-}
-
-/// The model of requests that name none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DefaultModels {
-    pub completion: Option<String>,
-    pub embedding: Option<String>,
-    pub moderation: Option<String>,
-    pub image: Option<String>,
-}
-
-/// `litellm_settings.default_key_generate_params` and `upperbound_key_generate_params`: fields and their JSON.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NewKeys {
-    pub defaults: Vec<(String, String)>,
-    pub bounds: Vec<(String, String)>,
-}
-
-/// `general_settings.alerting`, `alert_types`, `alert_to_webhook_url`, `budget_alert_threshold`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alerts {
-    /// A budget has been used up to `budgets.alert_threshold`, or wholly.
-    pub budgets: bool,
-    /// A call failed for good.
-    pub exceptions: bool,
-    /// Every alert is logged and counted; here it is posted, too.
-    pub posts: Vec<AlertPost>,
-}
-
-/// Where alerts are posted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlertPost {
-    /// A Slack webhook's URL is its key.
-    pub url: Secret,
-    pub shape: AlertShape,
-    pub budgets: bool,
-    pub exceptions: bool,
-}
-
-/// What is posted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlertShape {
-    /// `{"text": "…"}`
-    Slack,
-    /// LiteLLM's webhook event.
-    Webhook,
-}
-
-/// A virtual key of the file. The text is the key itself; only its hash is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeedKey {
-    pub key: Secret,
-    pub key_alias: Option<String>,
-    pub user_id: Option<String>,
-    pub team_id: Option<String>,
-    /// USD a window.
-    pub max_budget: Option<NanoUsd>,
-    /// Window of `max_budget`. None: for life.
-    pub budget_period: Option<Period>,
-    pub rpm_limit: Option<u64>,
-    pub tpm_limit: Option<u64>,
-    pub max_parallel_requests: Option<u32>,
-    /// Empty: every model.
-    pub models: Vec<String>,
-    /// e.g. `key_settings[0]`.
-    pub path: String,
 }
 
 /// `tollgate.budgets` and the budget over everything.
@@ -209,114 +89,6 @@ pub enum Period {
     Seconds(u64),
 }
 
-/// The answer cache.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cache {
-    /// Exact answers. Default false.
-    pub enabled: bool,
-    /// Similar answers as well. See [`crate::parse`] on when.
-    pub semantic: bool,
-    /// Nobody gets an answer that another one asked for (`cache_system_prompt_only`). Default false.
-    pub per_user: bool,
-    /// Cosine similarity from which an answer is taken. Default 0.90.
-    pub threshold: DecimalText,
-    /// Life of an entry. Default 3600 s.
-    pub ttl: Duration,
-    /// Memory of the index and the answers. Default 256 MiB.
-    pub max_bytes: u64,
-    /// Only on request (`cache_params.mode: default_off`).
-    pub on_request_only: bool,
-    /// Address of a cache-service of its own process. None: in this process.
-    pub service_url: Option<String>,
-    /// How long a look-up at `service_url` may take before the call goes on without. Default 250 ms.
-    pub timeout: Duration,
-    /// What callers of a cache-service show it, and what it asks for. None: nothing.
-    pub token: Option<Secret>,
-    /// Where answers are kept when shared. None: on local disk.
-    pub redis_url: Option<Secret>,
-}
-
-/// When an appended record counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncMode {
-    /// Each record is synced alone.
-    Always,
-    /// One sync for all records that wait.
-    Group,
-    /// Page cache: survives a kill, not a power cut.
-    Os,
-}
-
-/// `tollgate.journal`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JournalConfig {
-    /// Default `group`.
-    pub sync: SyncMode,
-    /// Size of one segment file. Default 16 MiB.
-    pub segment_bytes: u64,
-    /// Size at which hard budgets are refused. Default 8 GiB.
-    pub cap_bytes: u64,
-    /// Days that consumed segments are kept, so that every projection can be made again from them. Default 400.
-    pub retention_days: u32,
-    /// The longest that a group of calls waits for company before one sync serves all; one that is alone
-    /// never waits. Default 2000 µs.
-    pub group_wait_us: u64,
-}
-
-/// `tollgate.clickhouse`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClickHouse {
-    /// None: the embedded engine on `port`.
-    pub url: Option<String>,
-    pub user: Option<String>,
-    pub password: Option<Secret>,
-    /// Default `default`, the server's own.
-    pub database: String,
-    /// Port of the embedded engine; `--clickhouse-port` wins. Default 8123.
-    pub port: u16,
-}
-
-/// `tollgate.kafka`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kafka {
-    /// `host:port,…`
-    pub bootstrap_servers: String,
-    /// Properties of librdkafka, passed on (TLS, SASL). Values may be secrets.
-    pub properties: Vec<(String, Secret)>,
-    /// Begin of every topic's name: `tollgate` makes `tollgate.usage.v1`. Default `tollgate`.
-    pub topic_prefix: String,
-    /// Partitions of requests, usage and cost, chosen when they are made. Config and catalog have one.
-    /// Default 64.
-    pub partitions: u16,
-    /// None: 3, or as many as there are brokers.
-    pub replication_factor: Option<u16>,
-    /// None: the ids of schemas are a fixed map of our own.
-    pub schema_registry_url: Option<String>,
-}
-
-/// `tollgate.redis`: where budget state is kept for several ingresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redis {
-    /// `redis://…` or `rediss://…`, with its login.
-    pub url: Secret,
-    /// Begin of every key, and its hash tag. Default `tollgate`.
-    pub prefix: String,
-    /// Longest wait of a call for an answer. Default 2 s.
-    pub wait: Duration,
-    /// Certificates in PEM that are trusted to sign the server's. Default those of the system.
-    pub ca: Option<Secret>,
-}
-
-/// `tollgate.drain`: how a process ends that was asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drain {
-    /// How long calls are still taken after readiness says no, so that a load balancer can look away first.
-    /// Default none.
-    pub lame_duck: Duration,
-    /// How long calls in progress may go on, and after them what they left to be billed. Default 20 s.
-    pub deadline: Duration,
-}
-
 /// `tollgate.limits`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -357,64 +129,6 @@ pub enum Shortening {
     DropMiddle,
     /// A model says them in fewer words: a call of its own, under the same key.
     Summarise { model: String },
-}
-
-/// `tollgate.log`, `litellm_settings.log_level`, `json_logs`, `set_verbose`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// `error`, `warn`, `info` (default), `debug`, `trace`.
-    pub level: LogLevel,
-    /// Default `text`.
-    pub format: LogFormat,
-    /// `litellm_settings.log_to_file`: into a file as well.
-    pub file: Option<LogFile>,
-    /// `litellm_settings.log_completion_tokens`: a line for each call. Default false.
-    pub calls: bool,
-}
-
-/// `litellm_settings.log_file_path`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogFile {
-    /// `tollgate.log` in the data directory.
-    InDataDir,
-    At(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-impl LogLevel {
-    /// The word that `tracing` knows.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-impl Server {
-    /// `host:port` as an address, when the host is a literal one.
-    #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
-    }
 }
 
 impl Config {

@@ -166,6 +166,25 @@ impl<'a> View<'a> {
         self.read(&Kind::Usd)?.parse().ok()
     }
 
+    /// USD of any number of decimals; finer than a nano-dollar is rounded. For thresholds, never for bills.
+    pub fn usd_rounded(&self) -> Option<NanoUsd> {
+        let usd = self.decimal()?.to_f64();
+        // In range by the bound.
+        Some(NanoUsd((usd.clamp(0.0, 1e9) * 1e9).round() as i64))
+    }
+
+    /// A number of seconds, 0 included, up to a day.
+    pub fn span(&self) -> Option<Duration> {
+        let seconds = self.decimal()?.to_f64();
+        Some(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
+    }
+
+    /// A number of milliseconds, 0 included, up to a day.
+    pub fn milliseconds(&self) -> Option<Duration> {
+        let seconds = self.decimal()?.to_f64() / 1_000.0;
+        Some(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
+    }
+
     pub fn seconds(&self) -> Option<Duration> {
         parse_seconds(&self.read(&Kind::Seconds)?)
     }

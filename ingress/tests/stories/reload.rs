@@ -217,3 +217,18 @@ async fn time_outs_of_connections_change_without_a_start() {
     assert_eq!(told.status, 408, "{}", told.text);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn metrics_take_no_path_that_is_a_route_already() {
+    let world = World::start().await;
+    for taken in ["/health", "/v1/chat/completions", "/routes", "/key/info"] {
+        let refused = world
+            .reload(|config| config.server.metrics.path = Some(taken.to_owned()))
+            .await;
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains(taken), "{told}");
+    }
+    let moved = world.reload(|config| config.server.metrics.path = Some("/internal".to_owned()));
+    moved.await.unwrap();
+    assert_eq!(world.get("/internal").await.status, 200);
+}

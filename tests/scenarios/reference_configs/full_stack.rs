@@ -6,7 +6,7 @@ use serde_json::json;
 use test_servers::Redis;
 use tests::{Provider, Script};
 
-use super::{Cast, asked, failing, swap, without};
+use super::{Cast, PATIENCE, asked, failing, swap, without};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/01-full-stack.yaml");
 const LARGE: &str = "gpt-4o";
@@ -182,6 +182,33 @@ async fn retries_wait_and_limits_of_a_deployment_hold() {
     let large = models.iter().filter(|model| *model == LARGE).count();
     assert!((2..=4).contains(&large), "{models:?}");
     drop(on);
+    // No call is as short as one token: all go to the one that stands in.
+    let narrow = cast.ingress(&swap(&text, "tpm: 2000000", "tpm: 1")).await;
+    let before = asked(&cast.openai).len();
+    for at in 0..3 {
+        let told = narrow.chat(LARGE, &format!("question {at}")).send().await;
+        assert_eq!(told.status, 200, "{}", told.text);
+    }
+    assert_eq!(asked(&cast.openai)[before..], [SMALL; 3]);
+    drop(narrow);
+    // A deployment that failed too often rests as long as the file says: here a second, and not sixty.
+    let short = swap(&plain, "allowed_fails: 2", "allowed_fails: 0");
+    let short = swap(&short, "cooldown_time: 60", "cooldown_time: 1");
+    let short = cast.ingress(&short).await;
+    cast.openai.script(LARGE, failing(500));
+    assert_eq!(short.chat(LARGE, "hi").send().await.status, 200);
+    cast.openai.script(LARGE, Script::default());
+    let began = Instant::now();
+    while asked(&cast.openai)
+        .last()
+        .is_none_or(|model| model != LARGE)
+    {
+        assert!(began.elapsed() < Duration::from_secs(45), "it rests on");
+        let told = short.chat(LARGE, "hi").send().await;
+        assert_eq!(told.status, 200, "{}", told.text);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(short);
 
     let off = cast.ingress(&without(&plain, "router_settings")).await;
     cast.openai.script(SMALL, failing(500));
@@ -202,13 +229,17 @@ async fn replicas_are_chosen_as_the_file_says() {
     let text = swap(FILE, "http://vllm-1:8000/v1", &cast.other.base_url());
     let text = swap(&text, "http://vllm-2:8000/v1", &second.base_url());
     let text = swap(&text, "cache: true", "cache: false");
+    // Slower than the other may ever be on a busy machine.
     let slow = Script {
-        delay: Duration::from_millis(150),
+        delay: Duration::from_millis(1_500),
         ..Script::default()
     };
-    cast.other.script(LLAMA, slow);
     let mut shares = Vec::new();
-    for word in ["latency-based", "simple-shuffle"] {
+    for (word, script) in [
+        ("latency-based", slow),
+        ("simple-shuffle", Script::default()),
+    ] {
+        cast.other.script(LLAMA, script);
         let text = swap(&text, "least-busy        # or", &format!("{word} # or"));
         let stage = cast.ingress(&text).await;
         let before = cast.other.books().requests;
@@ -224,9 +255,9 @@ async fn replicas_are_chosen_as_the_file_says() {
 }
 
 async fn wait(holds: impl Fn() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(std::time::Instant::now() < end, "waited in vain");
+        assert!(Instant::now() < end, "waited in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -17,12 +17,16 @@ mod weighted;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::client::Answered;
 use tests::gateway::Launch;
 use tests::world::MASTER;
 use tests::{Chat, Gateway, Provider, Script};
+
+/// How long anything is waited for that will come: a busy machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The providers of a story, by what their variables are called.
 struct Cast {
@@ -130,6 +134,19 @@ impl Stage<'_> {
             .as_str()
             .unwrap_or_else(|| panic!("{made}"))
             .to_owned()
+    }
+
+    /// Waits until its log has this text.
+    async fn logged(&self, text: &str) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while !self.gateway.log().contains(text) {
+            assert!(
+                std::time::Instant::now() < end,
+                "{text} is not in\n{}",
+                self.gateway.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// One number of `/metrics`.

@@ -15,7 +15,10 @@ pub fn run(command: &ConfigCommand) -> Result<()> {
     let tell = |loaded: &Loaded| config::check_with(loaded, &|entry| listed(&prices, entry));
     let mut out = std::io::stdout();
     match settings::read(file) {
-        Ok(loaded) => Ok(writeln!(out, "{}", tell(&loaded).trim_end())?),
+        Ok(loaded) => {
+            ingress::reload::fits(&loaded.config).map_err(anyhow::Error::msg)?;
+            Ok(writeln!(out, "{}", tell(&loaded).trim_end())?)
+        }
         Err(error) => {
             // Where only variables are missing, as on a machine without the secrets, it is explained all the same.
             if let Some(loaded) = settings::read_without_secrets(file) {

@@ -1,14 +1,9 @@
 //! Who is told of what: `general_settings.alerting` and what belongs to it.
 
 use crate::Secret;
-use crate::kind::Kind;
+use crate::kind::is_url;
 use crate::settings::{AlertPost, AlertShape, Alerts};
 use crate::view::View;
-
-/// Whether alerts can be posted there: a word in its place would be posted nowhere, and may be a secret.
-fn is_url(text: &str) -> bool {
-    Kind::Url.accepts(text)
-}
 
 /// None where the file asks for no alert.
 pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
@@ -49,8 +44,9 @@ pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
     for (name, budgets) in [("budget_alerts", true), ("llm_exceptions", false)] {
         for view in by_type.at(name).items() {
             match view.secret() {
+                // It would be posted nowhere, and may be another secret.
                 Some(url) if !is_url(url.expose()) => {
-                    view.error(format!("expected {}", Kind::Url.expected()))
+                    view.error("expected a URL that begins with http:// or https://")
                 }
                 Some(url) => post(url, AlertShape::Slack, budgets, !budgets),
                 None => {}
@@ -70,8 +66,7 @@ pub(super) fn alerts(root: &View<'_>) -> Option<Alerts> {
         let url = (root.context().env)(variable).filter(|url| !url.trim().is_empty());
         match url {
             Some(url) if !is_url(url.trim()) => view.error(format!(
-                "the environment variable {variable} is not {}",
-                Kind::Url.expected()
+                "the environment variable {variable} is not a URL that begins with http:// or https://"
             )),
             Some(url) => post(Secret::new(url.trim()), shape, true, true),
             // LiteLLM's Slack webhooks by type need no other one.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pick;
+use super::pick::pick;
 use crate::Secret;
 use crate::settings::Cache;
 use crate::view::View;

@@ -1,5 +1,6 @@
 //! Virtual keys that the file brings along: `key_settings` and `user_api_key_list`.
 
+use super::secrets::must_fit_a_header;
 use crate::settings::Config;
 use crate::view::View;
 use crate::{NewKeys, Period, Secret, SeedKey};
@@ -12,6 +13,7 @@ pub(super) fn seed_keys(root: &View<'_>, config: &Config) -> Vec<SeedKey> {
             let Some(key) = item.at("api_key").secret() else {
                 continue;
             };
+            must_fit_a_header(&item.at("api_key"), &key);
             if let Some(first) = keys.iter().find(|seed| seed.key == key) {
                 item.at("api_key")
                     .error(format!("is the same key as that of {}", first.path));

@@ -1,6 +1,6 @@
 //! From `litellm_params` to what happens to the members of a request.
 
-use super::models::output_of;
+use super::limits::{max_tokens, output_of};
 use crate::kind::{Kind, parse_bool};
 use crate::known;
 use crate::view::View;
@@ -37,11 +37,6 @@ impl Everywhere {
             modify: set("modify_params"),
         }
     }
-}
-
-pub(super) fn max_tokens(params: &View<'_>) -> Option<u32> {
-    let first = params.at("max_tokens").count_u32();
-    first.or_else(|| params.at("max_completion_tokens").count_u32())
 }
 
 pub(super) fn params(item: &View<'_>, everywhere: Everywhere) -> Params {

@@ -77,7 +77,7 @@ fn one(name: &str, section: &View<'_>) -> Option<Own> {
             let name = header.text();
             if name
                 .as_deref()
-                .is_none_or(|name| !super::models::is_token(name))
+                .is_none_or(|name| !super::headers::is_token(name))
             {
                 header.error("is required with auth: header, and must be a header name");
             }
@@ -104,7 +104,7 @@ fn one(name: &str, section: &View<'_>) -> Option<Own> {
         path: path.text(),
         key: section.at("api_key").secret(),
         auth,
-        headers: super::models::headers_of(&section.at("headers")),
+        headers: super::headers::headers_of(&section.at("headers")),
         quirks: quirks
             .iter()
             .filter_map(|word| match word.to_ascii_lowercase().as_str() {

@@ -1,6 +1,8 @@
 //! Where and how clients are answered: `general_settings`.
 
-use super::master_from;
+use std::net::IpAddr;
+
+use super::secrets::{master_from, must_fit_a_header, secret_key};
 use crate::settings::{Config, DefaultModels, Demands, Metrics};
 use crate::view::View;
 use crate::{Access, Network};
@@ -8,8 +10,12 @@ use crate::{Access, Network};
 pub(super) fn server(root: &View<'_>, config: &mut Config) {
     let general = root.at("general_settings");
     let server = &mut config.server;
-    if let Some(host) = general.at("host").text() {
-        server.host = host;
+    let host = general.at("host");
+    if let Some(text) = host.text() {
+        if text != "localhost" && text.parse::<IpAddr>().is_err() {
+            host.error("is not an address such as 127.0.0.1 or 0.0.0.0");
+        }
+        server.host = text;
     }
     if let Some(port) = general.at("port").port() {
         server.port = port;
@@ -20,13 +26,14 @@ pub(super) fn server(root: &View<'_>, config: &mut Config) {
     } else {
         master_from(root.context().env)
     };
-    if let Some(key) = master.secret()
-        && !key.expose().starts_with("sk-")
-    {
-        master.warn("does not begin with sk-; some clients refuse such keys");
+    if let Some(key) = master.secret() {
+        must_fit_a_header(&master, &key);
+        if !key.expose().starts_with("sk-") {
+            master.warn("does not begin with sk-; some clients refuse such keys");
+        }
     }
     server.models_change = general.at("store_model_in_db").bool().unwrap_or(true);
-    server.secret_key = super::secret_key(root);
+    server.secret_key = secret_key(root);
     server.always_include_stream_usage = general
         .at("always_include_stream_usage")
         .bool()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pick;
+use super::pick::pick;
 use crate::settings::{ClickHouse, Config, Drain, Kafka, Redis};
 use crate::view::View;
 

@@ -204,6 +204,22 @@ fn what_would_be_read_as_nothing_is_refused() {
             "model_list[0].model_info.supports_vision: expected true or false",
         ),
         (
+            "general_settings: {host: our.host}",
+            "general_settings.host: is not an address such as 127.0.0.1",
+        ),
+        (
+            "general_settings: {master_key: \"sk-a\\nb\"}",
+            "general_settings.master_key: holds a space or another character",
+        ),
+        (
+            "key_settings: [{api_key: a b}]",
+            "key_settings[0].api_key: holds a space or another character",
+        ),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: openai/x, api_base: 'http://h/v1?key=k'}}]",
+            "model_list[0].litellm_params.api_base: expected a URL",
+        ),
+        (
             "general_settings: {alert_to_webhook_url: {budget_alerts: xoxb-1}}",
             "general_settings.alert_to_webhook_url.budget_alerts: expected a URL",
         ),

@@ -1,26 +1,23 @@
-//! Which deployments stand behind a name, and `GET /v1/models`.
+//! Which deployments stand behind a name.
 
 mod deployment;
+mod list;
 mod served;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::State;
 use config::{Config, Dialect, ModelEntry, Strategy};
-use http::HeaderMap;
 use parking_lot::RwLock;
 use routing::{Member, Rules};
 use schemas::Text;
-use serde_json::{Value, json};
 
-use crate::auth::authenticate;
+use crate::Error;
 use crate::upstream::Peer;
-use crate::{Error, Gateway};
 
 pub use deployment::Deployment;
 pub(crate) use deployment::without_userinfo;
+pub use list::list;
 pub use served::{Served, Shown, Target};
 
 /// Deployments that share a name.
@@ -324,22 +321,4 @@ pub fn check(entry: &ModelEntry) -> Result<(), Error> {
     let deployment = Arc::new(Deployment::new(entry, &mut Vec::new())?);
     let shown = Arc::new(Shown::new(&entry.model_name));
     Served::new(deployment, &entry.upstream_model, shown).map(drop)
-}
-
-/// `GET /v1/models`: what the caller's key may ask for.
-pub async fn list(
-    State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, Error> {
-    let caller = authenticate(&gateway, &headers, gateway.now())?;
-    let models = gateway.models.load();
-    let data: Vec<Value> = models
-        .names
-        .iter()
-        .filter(|(name, _)| caller.may_use(name).is_ok())
-        .map(|(name, provider)| {
-            json!({ "id": name, "object": "model", "created": gateway.started.as_secs(), "owned_by": provider })
-        })
-        .collect();
-    Ok(Json(json!({ "object": "list", "data": data })))
 }

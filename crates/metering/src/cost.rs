@@ -4,11 +4,11 @@
 //! integer. [`worst_case`] is what a hold must cover: no usage within its bounds rates higher.
 
 use schemas::{
-    AttoUsd, CacheKind, CostLine, Meter, Meters, Micros, NanoUsd, Outcome, Text, Usage, UsageView,
+    AttoUsd, CacheKind, CostLine, Meter, Meters, Micros, NanoUsd, Outcome, Usage, UsageView,
 };
 
 use crate::price::{MeterSet, Price};
-use crate::{Catalog, PriceKey};
+use crate::{Catalog, PriceKey, Unpriced};
 
 /// Largest reading that is rated: 4.4 × 10¹². With the bound on prices, no product or sum overflows.
 const QUANTITY_MAX: i64 = 1 << 42;
@@ -42,35 +42,6 @@ pub struct Rated {
     /// The sum of the lines.
     pub exact: AttoUsd,
     pub lines: Vec<Line>,
-}
-
-/// Why a usage has no price. Kept, shown and alarmed; never silently zero.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unpriced {
-    #[error("the catalog has no prices for this model")]
-    UnknownModel,
-    #[error("the model's prices have none for {}", .0.name())]
-    NoPrice(Meter),
-    #[error("the model's prices do not know service tier {0:?}")]
-    UnknownTier(Text),
-    #[error("the reading of {} is negative", .0.name())]
-    Negative(Meter),
-    #[error("the readings or their cost are too large to be true")]
-    TooLarge,
-}
-
-impl Unpriced {
-    /// Short name for tables and metric labels.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::UnknownModel => "unknown_model",
-            Self::NoPrice(_) => "no_price",
-            Self::UnknownTier(_) => "unknown_tier",
-            Self::Negative(_) => "negative",
-            Self::TooLarge => "too_large",
-        }
-    }
 }
 
 /// The event pins a catalog version that is not loaded yet: wait for it, then ask again.

@@ -10,15 +10,17 @@ mod cost;
 mod error;
 pub mod import;
 mod price;
+mod unpriced;
 mod window;
 
 pub use builtin::{builtin, read_prices};
 pub use catalog::{Catalog, PriceKey};
 pub use cost::{
-    Bounds, Charge, Chargeable, Line, NotYet, Rated, Unpriced, affordable_output,
-    affordable_output_within, charge, rate, worst_case, worst_case_within,
+    Bounds, Charge, Chargeable, Line, NotYet, Rated, affordable_output, affordable_output_within,
+    charge, rate, worst_case, worst_case_within,
 };
 pub use error::Error;
 pub use import::litellm_rates;
 pub use price::{MeterSet, Price};
+pub use unpriced::Unpriced;
 pub use window::{Period, Window, Zone};

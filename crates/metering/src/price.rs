@@ -6,7 +6,7 @@
 use schemas::{AttoUsd, Meter, PriceEntry, Text};
 
 use crate::Error;
-use crate::cost::Unpriced;
+use crate::Unpriced;
 
 const METERS: usize = Meter::ALL.len();
 

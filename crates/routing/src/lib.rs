@@ -8,6 +8,7 @@
 //! Does no IO, reads no clock and draws no random numbers: instants ([`Moment`]) and randomness are
 //! arguments. State is a few atomics per deployment, so that every serving thread may share it.
 
+mod ask;
 mod attempts;
 mod cooldown;
 mod decayed;
@@ -21,10 +22,11 @@ mod schedule;
 mod score;
 mod tokens;
 
+pub use ask::{Ask, Class, Member, Price, Window};
 pub use attempts::{Attempts, GiveUp, Lookup, Place, Step, Try};
 pub use deployment::{Deployment, Flight, Health, Probe, Spec, Status, Took};
 pub use failure::Failure;
-pub use group::{Ask, Class, Group, Member, NoChoice, Price, Window};
+pub use group::{Group, NoChoice};
 pub use moment::Moment;
 pub use rules::{Overrides, Rules};
 pub use tokens::{Encoding, count};

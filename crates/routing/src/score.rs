@@ -2,7 +2,7 @@
 
 use config::Strategy;
 
-use crate::group::{Ask, Class, Member};
+use crate::{Ask, Class, Member};
 use crate::{Deployment, Moment};
 
 /// Tokens of an answer where nobody knows, for comparing speeds.

@@ -39,6 +39,8 @@ const TOPICS: [Topic; 7] = [
 ];
 
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a broker may take to hear of topics that were just made.
+const HEARD: Duration = Duration::from_secs(60);
 /// With so many one may be lost, and events go on being taken by two.
 pub const REPLICAS: usize = 3;
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -75,8 +77,8 @@ pub async fn create(settings: &Settings) -> Result<Report, Error> {
             report.present.push(name);
         }
     }
-    // A broker hears of new topics a moment after they are made.
-    let deadline = Instant::now() + settings.timeout;
+    // A broker hears of new topics a moment after they are made, or a while later where it is busy.
+    let deadline = Instant::now() + HEARD.max(settings.timeout);
     loop {
         match checked(settings, &ask, &admin).await {
             Err(Error::NoTopic(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,

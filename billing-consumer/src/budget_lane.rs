@@ -307,8 +307,13 @@ impl BudgetLane {
         }
         course.asked = Some(Instant::now());
         match self.budgets.caught_up(&caught_up(intake)).await {
-            Ok(true) => tracing::info!("budget state is restored: hard budgets admit"),
-            Ok(false) => {}
+            Ok(admits) => {
+                // It answers again, should it not have done so.
+                self.board.goes_on(LANE);
+                if admits {
+                    tracing::info!("budget state is restored: hard budgets admit");
+                }
+            }
             Err(budgets::Error::Fence { standing }) => self.fenced(&standing, intake, course),
             Err(budgets::Error::Lost) => self.go_on(intake, course).await,
             // The next round tries again.

@@ -45,6 +45,10 @@ impl Check {
         }
     }
 
+    pub(crate) const fn is_fine(&self) -> bool {
+        !matches!(self.verdict, Verdict::Failed(_))
+    }
+
     pub(crate) fn skipped(name: &'static str, why: impl Into<String>) -> Self {
         Self {
             name,
@@ -58,10 +62,7 @@ impl Report {
     /// Nothing failed. What was skipped does not count.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self
-            .checks
-            .iter()
-            .any(|check| matches!(check.verdict, Verdict::Failed(_)))
+        self.checks.iter().all(Check::is_fine)
     }
 }
 

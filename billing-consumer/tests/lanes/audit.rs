@@ -40,10 +40,17 @@ async fn world() -> World {
 }
 
 async fn heartbeat(world: &World, last: u64) {
-    let event = AuditEvent {
+    let body = beat(last, EVENTS).body().into();
+    EventLog::append(&world.log, Topic::Audit, Partition(0), body)
+        .await
+        .unwrap();
+}
+
+fn beat(last: u64, opened: u64) -> AuditEvent {
+    AuditEvent {
         event_time: Micros(1),
         kind: AuditKind::Heartbeat,
-        last: [(Topic::Usage, last), (Topic::Requests, EVENTS)]
+        last: [(Topic::Usage, last), (Topic::Requests, opened)]
             .map(|(topic, last)| LastPseq {
                 topic: topic as u32,
                 of_partition: 0,
@@ -53,13 +60,14 @@ async fn heartbeat(world: &World, last: u64) {
         depth_bytes: 0,
         open_calls: 0,
         blocks: Vec::new(),
-    };
-    EventLog::append(&world.log, Topic::Audit, Partition(0), event.body().into())
-        .await
-        .unwrap();
+    }
 }
 
 pub async fn audit(world: &World) -> Report {
+    audit_within(world, Duration::ZERO).await
+}
+
+async fn audit_within(world: &World, wait: Duration) -> Report {
     let parts = Parts {
         audit: vec![Arc::new(world.log.clone())],
         dead_letters: vec![Arc::new(world.dead_letters.clone())],
@@ -67,7 +75,7 @@ pub async fn audit(world: &World) -> Report {
         budgets: Some(world.budgets.clone()),
     };
     let auditor = Auditor::begin(parts).await.unwrap();
-    auditor.run(Duration::ZERO).await.unwrap()
+    auditor.run(wait).await.unwrap()
 }
 
 /// Names of the checks that failed, with their words.
@@ -204,4 +212,35 @@ async fn evidence_that_cannot_be_read_is_no_evidence() {
     let failed = failed(&report);
     assert_eq!(failed.len(), 1, "{report}");
     assert!(failed[0].1.contains("cannot be read"), "{report}");
+}
+
+/// Events come all the time, so that the tables are never where the budget state is: what is compared is what both
+/// had at one place of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_world_under_load_is_found_clean() {
+    let (_, store) = engine::database().await;
+    let mut world = World::new(Some(store));
+    world.settings.audit_every = Duration::from_millis(100);
+    world.start();
+    let log = world.log.clone();
+    let feed = tokio::spawn(async move {
+        for call in 1.. {
+            let body = usage(call, 10).body().into();
+            let appended = EventLog::append(&log, Topic::Usage, Partition(0), body);
+            appended.await.unwrap();
+            if call % 20 == 0 {
+                let body = beat(call, call).body().into();
+                let appended = EventLog::append(&log, Topic::Audit, Partition(0), body);
+                appended.await.unwrap();
+            }
+        }
+    });
+    for least in [200, 500, 800] {
+        world.brought(least).await;
+        let report = audit_within(&world, Duration::from_secs(60)).await;
+        assert!(report.is_clean(), "{report}");
+        assert!(number(&report, "events") >= least / 20 * 20, "{report}");
+        assert!(number(&report, "by both") > 0, "{report}");
+    }
+    feed.abort();
 }

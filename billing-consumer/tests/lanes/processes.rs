@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use analytics::Store;
@@ -27,6 +28,8 @@ struct Shared {
     covered: Arc<Mutex<BTreeSet<Partition>>>,
     /// What processes have restored.
     restored: Arc<Mutex<Vec<Restored>>>,
+    /// It does not open.
+    away: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -78,6 +81,9 @@ impl Budgets for Shared {
     }
 
     async fn caught_up(&self, at: &CaughtUp) -> Result<bool, Error> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable("nobody answers".to_owned()));
+        }
         let mut covered = self.covered.lock().await;
         let standing = self.memory.standing().await?;
         let stands = |mark: &Identity| {
@@ -119,6 +125,7 @@ struct Group {
     broker: Broker,
     covered: Arc<Mutex<BTreeSet<Partition>>>,
     restored: Arc<Mutex<Vec<Restored>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl Group {
@@ -132,6 +139,7 @@ impl Group {
             broker: Broker::default(),
             covered: Arc::default(),
             restored: Arc::default(),
+            away: Arc::default(),
         }
     }
 
@@ -140,6 +148,7 @@ impl Group {
             memory: Arc::clone(&self.world.budgets),
             covered: Arc::clone(&self.covered),
             restored: Arc::clone(&self.restored),
+            away: Arc::clone(&self.away),
         };
         let parts = billing_consumer::Parts {
             log: Arc::new(self.broker.clone()),
@@ -275,6 +284,25 @@ async fn lost_state_is_restored_by_many_at_once() {
         lanes.drain(Duration::from_secs(60)).await.unwrap();
     }
     assert_eq!(group.used().await, NanoUsd(240));
+}
+
+/// Whether an event comes to tell or not.
+#[tokio::test]
+async fn state_that_answers_again_is_not_waited_for_any_more() {
+    let group = Group::new(None);
+    let lanes = group.process();
+    group.broker.deliver_all(1, 1, 1);
+    group.spends(40).await;
+    group.away.store(true, Ordering::Relaxed);
+    group.flush().await;
+    until("the lane waits for it", || {
+        let waiting = lanes.status().budget.waiting;
+        waiting.is_some_and(|(why, _)| why.contains("nobody answers"))
+    })
+    .await;
+    group.away.store(false, Ordering::Relaxed);
+    until("nothing is wrong", || lanes.status().problems.is_empty()).await;
+    group.spends(40).await;
 }
 
 #[tokio::test]

@@ -420,6 +420,16 @@ impl Journal {
         LocalReader::inside(&self.open.shared, group, topics, start)
     }
 
+    /// Forgets a consumer group that is not coming back: from now on it holds nothing back. One of the same name
+    /// begins at the oldest record. To be called before any of its readers is there.
+    ///
+    /// # Errors
+    /// Its position cannot be removed.
+    pub fn forget(&self, group: &str) -> Result<(), Error> {
+        groups::forget(&self.open.shared.dir, group)?;
+        self.open.shared.refresh_groups()
+    }
+
     /// Deletes whole segments that every group has committed past, that lie below the low-water mark
     /// and are older than the retention. Says how many. Without a group, a mark or a retention: none.
     ///

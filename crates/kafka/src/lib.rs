@@ -29,5 +29,5 @@ mod worker;
 pub use error::Error;
 pub use following::Following;
 pub use log::{Log, Stats};
-pub use relay::{Drained, Relay, RelayStatus};
+pub use relay::{Drained, GROUP as RELAY_GROUP, Relay, RelayStatus};
 pub use settings::Settings;

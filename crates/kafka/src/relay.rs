@@ -39,7 +39,7 @@ use crate::{Error, Settings, framing};
 /// What is brought to the broker. Marks of streams in progress serve only the restart of this process.
 const TOPICS: [Topic; 3] = [Topic::Requests, Topic::Usage, Topic::Audit];
 /// The consumer group in the journal.
-const GROUP: &str = "relay";
+pub const GROUP: &str = "relay";
 /// Records, and bytes of them, that may be unacknowledged.
 const WINDOW: usize = 1 << 15;
 const WINDOW_BYTES: usize = 64 << 20;
@@ -436,6 +436,16 @@ impl Line {
             framing::encode(&record.identity, &record.body, id, &mut message);
             let header = framing::header(&record.identity);
             let name = self.names.of(record.topic);
+            let (partition, count) = (
+                record.identity.partition.0,
+                self.settings.partitions_of(record.topic),
+            );
+            if partition >= count {
+                return Err(format!(
+                    "the journal has an event of partition {partition}, and {name} has {count} partitions: set \
+                     kafka.partitions to what it was when the event was written"
+                ));
+            }
             // Numbers are below 2⁶³ in any life of a process.
             let sent = producer.send(
                 BaseRecord::<(), Vec<u8>, usize>::with_opaque_to(name, self.sent as usize)

@@ -13,7 +13,7 @@ impl Auditor {
     /// What each lane has noted is what the ledger holds, and what the other lane has noted.
     pub(super) async fn blocks(&self) -> Check {
         const NAME: &str = "lanes and ledger agree";
-        let notes = &self.evidence.told.notes;
+        let notes = &self.notes;
         let span_of = |source: SourceId, partition: Partition, note: &Block| EventSpan {
             source,
             partition,

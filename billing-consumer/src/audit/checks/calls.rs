@@ -6,10 +6,11 @@ use super::super::report::Check;
 use super::{Auditor, TOLD, words};
 
 impl Auditor {
-    /// Every admitted call has its last record, or is in progress.
-    pub(super) async fn calls(&self) -> Check {
+    /// Every admitted call has its last record, or is in progress. Also says whether a source that has all of its
+    /// rows has told something else.
+    pub(super) async fn calls(&self) -> (Check, bool) {
         const NAME: &str = "every call ends once";
-        let heartbeats = &self.evidence.told.heartbeats;
+        let heartbeats = &self.heartbeats;
         let mut marks = Vec::new();
         for (source_id, heartbeat) in heartbeats {
             marks.extend(heartbeat.usage.iter().map(|(&partition, &pseq)| Identity {
@@ -20,12 +21,17 @@ impl Auditor {
         }
         let presence = match self.parts.store.presence(&marks).await {
             Ok(presence) => presence,
-            Err(error) => return Check::of(NAME, Vec::new(), vec![words(error)]),
+            Err(error) => return (Check::of(NAME, Vec::new(), vec![words(error)]), false),
         };
         let (mut opened, mut ended, mut open, mut problems) = (0, 0, 0, Vec::new());
+        let mut is_odd = false;
         for (source, heartbeat) in heartbeats {
             let rows = presence.iter().filter(|row| row.source_id == source.0);
-            let with_row: u64 = rows.map(|row| row.ended).sum();
+            let (mut with_row, mut events) = (0, 0);
+            for row in rows {
+                with_row += row.ended;
+                events += row.usage_events;
+            }
             // Whether a dead letter ended its call cannot be read any more.
             let lost: u64 = heartbeat
                 .usage
@@ -37,6 +43,8 @@ impl Auditor {
                 .sum();
             let must = heartbeat.opened.saturating_sub(heartbeat.open);
             if with_row > must || with_row + lost < must {
+                let told: u64 = heartbeat.usage.values().map(|last| last.0).sum();
+                is_odd |= events + lost >= told;
                 problems.push(format!(
                     "source {:016x}: of {} calls {with_row} have ended and {} are open",
                     source.0, heartbeat.opened, heartbeat.open
@@ -52,6 +60,6 @@ impl Auditor {
             ("open", open.to_string()),
         ];
         problems.truncate(TOLD);
-        Check::of(NAME, numbers, problems)
+        (Check::of(NAME, numbers, problems), is_odd)
     }
 }

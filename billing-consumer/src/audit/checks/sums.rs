@@ -42,26 +42,34 @@ impl Auditor {
         Check::of(NAME, vec![("events", settled.to_string())], problems)
     }
 
-    /// Spend of every window is what the ledger has up to the events that the spend has.
-    pub(super) async fn spend(&self, snapshot: Seen<'_>) -> Check {
+    /// Spend of every window is what the ledger has up to the events that the spend has. Also says whether the
+    /// tables have yet to come to these.
+    pub(super) async fn spend(&self, snapshot: Seen<'_>) -> (Check, bool) {
         const NAME: &str = "spend is the ledger's";
+        let failed = |why| Check::of(NAME, Vec::new(), vec![why]);
         let snapshot = match snapshot {
-            None => return in_memory(NAME),
-            Some(Err(why)) => return Check::of(NAME, Vec::new(), vec![why.clone()]),
+            None => return (in_memory(NAME), false),
+            Some(Err(why)) => return (failed(why.clone()), false),
             Some(Ok(snapshot)) => snapshot,
         };
+        let behind = match self.behind(snapshot).await {
+            Ok(behind) => behind,
+            Err(why) => return (failed(why), true),
+        };
+        if behind > 0 {
+            let why =
+                format!("the tables are behind the budget state in {behind} partitions of sources");
+            return (failed(why), true);
+        }
         match self.compare(snapshot).await {
-            Ok((numbers, problems)) => Check::of(NAME, numbers, problems),
-            Err(why) => Check::of(NAME, Vec::new(), vec![why]),
+            Ok((numbers, problems)) => (Check::of(NAME, numbers, problems), false),
+            Err(why) => (failed(why), true),
         }
     }
 
-    async fn compare(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<(Vec<(&'static str, String)>, Vec<String>), Words> {
-        let store = &self.parts.store;
-        let reached = store.high_water().await.map_err(words)?;
+    /// In how many partitions of sources the tables have yet to come to where the state was seen.
+    async fn behind(&self, snapshot: &Snapshot) -> Result<usize, Words> {
+        let reached = self.parts.store.high_water().await.map_err(words)?;
         let reached: HashMap<_, _> = reached
             .into_iter()
             .map(|mark| ((mark.source_id, mark.partition), mark.pseq))
@@ -71,12 +79,14 @@ impl Auditor {
             let reached = reached.get(&(mark.source_id, mark.partition));
             reached.copied().unwrap_or(Pseq(0)) < mark.pseq
         });
-        let behind = behind.count();
-        if behind > 0 {
-            return Err(format!(
-                "the tables are behind the budget state in {behind} partitions of sources"
-            ));
-        }
+        Ok(behind.count())
+    }
+
+    async fn compare(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Result<(Vec<(&'static str, String)>, Vec<String>), Words> {
+        let (store, marks) = (&self.parts.store, &snapshot.standing.marks);
         let sums = store.budget_sums(marks).await.map_err(words)?;
         let must: HashMap<(String, Micros), NanoUsd> = wanted_windows(&sums, now())
             .map(|(budget, start, sum)| ((budget.clone(), *start), *sum))

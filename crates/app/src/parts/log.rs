@@ -97,6 +97,16 @@ pub fn journal(settings: &Settings) -> Result<Journal> {
             "the journal ended in a torn record, which was never acknowledged: cut"
         );
     }
+    // With a broker the relay reads the journal, without one the lanes do. Who read it as it was configured
+    // before would hold its segments for ever.
+    let lanes = billing_consumer::Settings::default();
+    let former = match settings.config.kafka {
+        Some(_) => vec![lanes.budget_group, lanes.store_group],
+        None => vec![kafka::RELAY_GROUP.to_owned()],
+    };
+    for group in former {
+        journal.forget(&group)?;
+    }
     Ok(journal)
 }
 

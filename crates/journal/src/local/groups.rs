@@ -2,10 +2,12 @@
 //! when its file does; removing the file forgets the group.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
 use super::place::Place;
+use super::segment::sync_dir;
 use crate::Error;
 
 /// Everything before this place is done.
@@ -44,6 +46,17 @@ pub fn store(dir: &Path, group: &str, committed: Committed) -> Result<(), Error>
         committed.logical
     );
     files::replace(&path(dir, group), &words, true)
+}
+
+/// Forgets a group, durably. Nothing where there is none.
+pub fn forget(dir: &Path, group: &str) -> Result<(), Error> {
+    check_name(group)?;
+    let path = path(dir, group);
+    match std::fs::remove_file(&path) {
+        Ok(()) => sync_dir(&dir.join("positions")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", &path)(error)),
+    }
 }
 
 /// A group's position; `None` if there is no such group.

@@ -123,6 +123,38 @@ async fn the_cap_refuses_beginnings_before_ends() {
     );
 }
 
+/// Consumers change with the configuration, and those of yesterday must not fill the disk.
+#[tokio::test]
+async fn a_group_that_is_forgotten_holds_nothing_back() {
+    let root = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        cap_bytes: 64_000,
+        ..small(Sync::Group)
+    };
+    let (journal, _) = Journal::open(root.path(), options.clone()).expect("opens");
+    let reader = |group: &str| {
+        let reader = journal.local_reader(group, &[Topic::Usage], &Start::Committed);
+        reader.expect("a reader")
+    };
+    drop(reader("gone"));
+    let mut present = reader("present");
+    for n in 0..64 {
+        append(&journal, &body(n, 980));
+    }
+    journal.sync().expect("syncs");
+    assert_eq!(present.read(100).expect("readable").len(), 64);
+    present.commit().await.expect("commits");
+    assert_eq!(journal.pressure().used_bytes, 64_000);
+    drop((present, journal));
+    let (journal, _) = Journal::open(root.path(), options).expect("opens");
+    journal.forget("gone").expect("forgets");
+    assert_eq!(journal.pressure().used_bytes, 0);
+    journal.forget("gone").expect("nothing is left to forget");
+    let again = journal.local_reader("gone", &[Topic::Usage], &Start::Committed);
+    let again = again.expect("a reader").read(100).expect("readable");
+    assert_eq!(again.len(), 64, "as a new one");
+}
+
 #[test]
 fn trim_deletes_only_what_everybody_is_done_with() {
     let root = tempfile::tempdir().expect("a directory");

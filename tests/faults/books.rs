@@ -147,7 +147,7 @@ fn compare(world: &World, seen: &Seen) -> Result<Difference, String> {
 /// Waits until both books agree and the audit is clean, and adds what was found to the row of the table.
 /// What still differs in the end is what it says.
 pub async fn close(world: &World, seen: &Seen, keys: &[String], row: &mut Row) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let difference = loop {
         let found = compare(world, seen);
         match found {

@@ -94,7 +94,7 @@ pub async fn no_overshoot(mut random: StdRng) -> Row {
             client.await.expect("a client");
         }
     };
-    tokio::time::timeout(Duration::from_secs(150), all)
+    tokio::time::timeout(Duration::from_secs(300), all)
         .await
         .unwrap_or_else(|_| panic!("told to come back for ever\n{}", world.log()));
     world.ready().await;

@@ -176,15 +176,13 @@ pub async fn gap(mut random: StdRng) -> Row {
         (record.partition, record.source()) == (removed.partition, removed.source())
             && record.pseq() >= removed.pseq()
     };
-    let rest: Vec<Raw> = records
-        .iter()
-        .filter(|record| record.identity() != removed.identity())
-        .cloned()
-        .collect();
+    let (before, behind) = (&records[..hole], &records[hole + 1..]);
     world.billing.iter_mut().for_each(Gateway::again);
-    world.ready().await;
+    // Whoever reads the partition has been dealt it.
+    topics::write(&world, USAGE, before);
+    world.rows(before.len()).await;
     assert_eq!(metric(&world, "tollgate_lane_gaps").await, 0.0);
-    topics::write(&world, USAGE, &rest);
+    topics::write(&world, USAGE, behind);
     let produced = Instant::now();
     while metric(&world, "tollgate_lane_gaps").await == 0.0 {
         assert!(
@@ -196,10 +194,11 @@ pub async fn gap(mut random: StdRng) -> Row {
     }
     let applied = records.iter().filter(|record| !parked(record)).count();
     world.rows(applied).await;
-    let audit = tokio::task::block_in_place(|| world.audit());
+    let look = || world.try_command(&["audit", "--wait", "0"]);
+    let (clean, said) = tokio::task::block_in_place(look);
     assert!(
-        !audit.status.success(),
-        "the audit does not see that a record is gone"
+        !clean && said.contains("without a row in the ledger"),
+        "the audit does not see that a record is gone: {said}"
     );
     // It stays so: nothing behind the hole is ever applied.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -228,6 +227,10 @@ pub async fn garbage(mut random: StdRng) -> Row {
     for at in 0..20_u64 {
         let mut payload = vec![0_u8; random.random_range(0..200)];
         random.fill(&mut payload[..]);
+        // By chance it would be a message of a source that nobody knows, and lack all before it.
+        if let Some(first) = payload.first_mut() {
+            *first |= 1;
+        }
         let mut headers = Vec::new();
         if at % 2 == 0 {
             // Framed as ours, under an id that nobody knows, from a source of its own.

@@ -21,6 +21,7 @@ pub struct Build {
     extra: String,
     tollgate: String,
     kafka: String,
+    redis: String,
     models: String,
     parts: Option<Arc<Parts>>,
     ingresses: usize,
@@ -36,6 +37,7 @@ impl Build {
             extra: String::new(),
             tollgate: String::new(),
             kafka: String::new(),
+            redis: String::new(),
             models: String::new(),
             parts: None,
             ingresses: 3,
@@ -68,6 +70,13 @@ impl Build {
     #[must_use]
     pub fn kafka(mut self, yaml: &str) -> Self {
         self.kafka.push_str(yaml);
+        self
+    }
+
+    /// More of `tollgate.redis` of a world of many processes, indented by four.
+    #[must_use]
+    pub fn redis(mut self, yaml: &str) -> Self {
+        self.redis.push_str(yaml);
         self
     }
 
@@ -154,6 +163,7 @@ impl Build {
             &engine,
             cached.then_some(&cache),
             &self.kafka,
+            &self.redis,
         );
         world.parts = Some(parts);
         world.engine = Some(engine);
@@ -193,6 +203,7 @@ fn settings(
     engine: &Gateway,
     cache: Option<&Launch>,
     kafka: &str,
+    redis: &str,
 ) -> String {
     let prefix = &world.prefix;
     let password = engine.file("writer.password");
@@ -205,7 +216,7 @@ fn settings(
     });
     format!(
         "  kafka:\n    bootstrap_servers: {}\n    topic_prefix: {prefix}\n    partitions: 4\n{kafka}  \
-         redis:\n    url: {}\n    prefix: {prefix}\n  \
+         redis:\n    url: {}\n    prefix: {prefix}\n{redis}  \
          clickhouse:\n    url: http://127.0.0.1:{}\n    user: tollgate\n    password: {}\n{cache}",
         parts.kafka.bootstrap(),
         parts.budgets.url(),

@@ -14,7 +14,7 @@ pub fn free_port() -> u16 {
             NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
                 .wrapping_add(first)
         })
-        .map(|number| 10_000 + u16::try_from(number % 20_000).unwrap())
+        .map(|number| 10_000 + u16::try_from(number % 10_000).unwrap())
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()
 }
@@ -30,6 +30,9 @@ pub fn executable() -> PathBuf {
     );
     path
 }
+
+/// Longest wait for a process to get ready, or to end: machines differ, and it costs nothing when all is well.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -88,7 +91,7 @@ impl Gateway {
             "clickhouse" => format!("http://127.0.0.1:{}/ping", self.launch.clickhouse_port),
             _ => format!("{}/health/readiness", self.url()),
         };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!(
@@ -151,7 +154,7 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
                 child.kill().unwrap();
@@ -189,7 +192,7 @@ impl Gateway {
     /// SIGTERM, and waits for an orderly end.
     pub fn stop(&mut self) {
         signal(self.pid(), "TERM");
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "stopped with {status}:\n{}", self.log());
@@ -202,7 +205,7 @@ impl Gateway {
 
     /// Waits until it ends by itself, as at a fail point.
     pub async fn died(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().unwrap().is_none() {
             assert!(
                 Instant::now() < deadline,

@@ -20,6 +20,9 @@ use crate::tables::Tables;
 /// The master key of every world.
 pub const MASTER: &str = "sk-master-of-the-scenario";
 
+/// Longest wait for anything that has to come.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Tollgate in front of a provider. What it leaves is deleted when it is dropped.
 pub struct World {
     pub shape: Shape,
@@ -113,7 +116,7 @@ impl World {
     /// the topic within a second.
     pub async fn everywhere(&self, route: &str, holds: impl Fn(&Answered) -> bool) {
         for ingress in &self.ingresses {
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = Instant::now() + PATIENCE;
             loop {
                 let url = format!("{}{route}", ingress.url());
                 let answer = answered(self.http.get(url).bearer_auth(MASTER)).await;
@@ -244,7 +247,7 @@ impl World {
         what: impl Fn() -> W,
         mut holds: impl FnMut() -> bool,
     ) {
-        let deadline = Instant::now() + Duration::from_secs(45);
+        let deadline = Instant::now() + PATIENCE;
         while !tokio::task::block_in_place(&mut holds) {
             assert!(
                 Instant::now() < deadline,
@@ -320,7 +323,7 @@ impl World {
 
     /// Waits until one of the processes has ended by itself, as at a fail point.
     pub async fn one_died(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(45);
+        let deadline = Instant::now() + PATIENCE;
         while self.processes().all(Gateway::lives) {
             assert!(
                 Instant::now() < deadline,

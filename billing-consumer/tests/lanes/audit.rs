@@ -235,7 +235,7 @@ async fn a_world_under_load_is_found_clean() {
             }
         }
     });
-    for least in [200, 500, 800] {
+    for least in [200, 600] {
         world.brought(least).await;
         let report = audit_within(&world, Duration::from_secs(60)).await;
         assert!(report.is_clean(), "{report}");

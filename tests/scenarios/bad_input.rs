@@ -117,14 +117,14 @@ async fn a_bad_key_is_told_from_another(shape: Shape) {
     let short = world
         .key(json!({"duration": "1s", "key_alias": "mayfly"}))
         .await;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let expired = loop {
         let answer = world.chat_as(&short, "hi").send().await;
         if answer.status != 200 {
             break answer;
         }
-        assert!(std::time::Instant::now() < deadline, "it never expires");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "it never expires");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert_eq!(
         (expired.status, expired.error_type().as_str()),
@@ -342,7 +342,7 @@ async fn a_full_journal_refuses_calls_and_loses_nothing() {
 }
 
 async fn serves_again(world: &World) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while world.chat("hi").send().await.status != 200 {
         assert!(Instant::now() < deadline, "no room again");
         tokio::time::sleep(Duration::from_millis(50)).await;

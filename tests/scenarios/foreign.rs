@@ -132,7 +132,7 @@ impl OtherGateway {
         };
         let http = tests::client::http();
         let url = format!("http://127.0.0.1:{port}/health/liveliness");
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(300);
         while !http
             .get(&url)
             .send()

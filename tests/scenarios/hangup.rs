@@ -19,39 +19,41 @@ async fn a_hang_up_stops_the_upstream_call_and_is_billed(shape: Shape) {
     };
     world.provider.script("scripted-upstream", script);
     let key = world.key(json!({"max_budget": 1})).await;
-    let streamed = world.chat_as(&key, "tell me everything").read(6).await;
-    let left = Instant::now();
-    assert_eq!(streamed.chunks.len(), 6);
-    world
-        .until(
-            || "the provider to notice",
-            || world.provider.books().cancelled == 1,
-        )
-        .await;
-    let noticed = world
-        .provider
-        .last_cancel()
-        .unwrap()
-        .saturating_duration_since(left);
-    assert!(
-        noticed < Duration::from_secs(1),
-        "the upstream call went on for {noticed:?}"
-    );
+    // A machine may be busy for a second, but not each time.
+    let mut took = Vec::new();
+    while took.iter().all(|took| *took >= Duration::from_secs(1)) {
+        assert!(took.len() < 3, "the upstream call went on for {took:?}");
+        let streamed = world.chat_as(&key, "tell me everything").read(6).await;
+        let left = Instant::now();
+        assert_eq!(streamed.chunks.len(), 6);
+        let calls = took.len() as u64 + 1;
+        world
+            .until(
+                || "the provider to notice",
+                || world.provider.books().cancelled == calls,
+            )
+            .await;
+        let noticed = world.provider.last_cancel().unwrap();
+        took.push(noticed.saturating_duration_since(left));
+    }
+    let calls = took.len();
 
-    world.rows(1).await;
-    let row =
-        world.sql("select outcome, estimated, input_tokens, output_tokens from usage_rows final");
+    world.rows(calls).await;
+    let row = world.sql(
+        "select outcome, estimated, sum(input_tokens), sum(output_tokens) from usage_rows final \
+         group by outcome, estimated",
+    );
     let fields: Vec<&str> = row.split('\t').collect();
     assert_eq!(&fields[..2], ["cancelled", "true"], "{row}");
     let books = world.provider.books();
     let produced: u64 = fields[3].parse().unwrap();
     // Five tokens were read before the client left; more were under way.
     assert!(
-        (5..=books.completion_tokens + 1).contains(&produced),
+        (5 * calls as u64..=books.completion_tokens + calls as u64).contains(&produced),
         "{row} against {books:?}"
     );
     let input: u64 = fields[2].parse().unwrap();
-    assert!(input >= 1, "the prompt was read");
+    assert!(input >= calls as u64, "the prompt was read");
     let bill = u64::try_from(world.ledger().0).unwrap();
     assert_eq!(bill, input * INPUT_NANO + produced * OUTPUT_NANO);
     assert_eq!(world.spend_of(&key).await, world.ledger());

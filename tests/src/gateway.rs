@@ -4,20 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// A port that was free a moment ago, below those that the kernel gives to outgoing connections: nobody
-/// takes it by chance before the child does.
-pub fn free_port() -> u16 {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(61);
-    (0..1_000)
-        .map(|_| {
-            NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                .wrapping_add(first)
-        })
-        .map(|number| 10_000 + u16::try_from(number % 10_000).unwrap())
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .unwrap()
-}
+pub use test_servers::free_port;
 
 /// The executable under test: built beside the test binaries.
 pub fn executable() -> PathBuf {

@@ -48,7 +48,7 @@ async fn everything_takes_effect() {
         ),
     ] {
         let slow = Script {
-            delay: Duration::from_secs(5),
+            delay: Duration::from_secs(30),
             ..Script::default()
         };
         cast.openai.script("gpt-4o", slow);

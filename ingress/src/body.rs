@@ -1,4 +1,6 @@
-//! The whole body of a request. Never more of it than is allowed.
+//! The whole body of a request. Never more of it than is allowed, and never waited for without an end.
+
+use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
@@ -7,6 +9,8 @@ use http_body_util::BodyExt;
 
 use crate::Error;
 
+/// A client that has sent nothing more of its body by then is not going to.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a management request at most: they are small, and what one makes must fit onto the log.
 const MANAGEMENT_MAX: u64 = 1 << 20;
 
@@ -18,12 +22,19 @@ impl<S: Sync> FromRequest<S> for Whole {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
         let (head, body) = request.into_parts();
-        read(body, &head.headers, MANAGEMENT_MAX).await.map(Self)
+        read(body, &head.headers, MANAGEMENT_MAX, PATIENCE)
+            .await
+            .map(Self)
     }
 }
 
-/// The whole body, if it is not too large.
-pub async fn read<B>(mut body: B, headers: &HeaderMap, limit: u64) -> Result<Bytes, Error>
+/// The whole body, if it is not too large. Each piece of it is waited for as long as `patience` says.
+pub async fn read<B>(
+    mut body: B,
+    headers: &HeaderMap,
+    limit: u64,
+    patience: Duration,
+) -> Result<Bytes, Error>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -36,7 +47,13 @@ where
     }
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let stalled = |_| Error::BodyStalled {
+        seconds: patience.as_secs(),
+    };
+    while let Some(frame) = tokio::time::timeout(patience, body.frame())
+        .await
+        .map_err(stalled)?
+    {
         let frame = frame.map_err(|_| Error::BadRequest {
             message: "the request body ended early".to_owned(),
             param: None,
@@ -62,4 +79,27 @@ where
         }
     }
     Ok(first.unwrap_or_else(|| all.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let piece = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{\"a\":")));
+        let ends = StreamBody::new(stream::iter([piece(), piece()]));
+        let never = StreamBody::new(stream::iter([piece()]).chain(stream::pending()));
+        let (none, patience) = (HeaderMap::new(), Duration::from_millis(20));
+        let whole = read(ends, &none, 100, Duration::from_secs(60)).await;
+        assert_eq!(&whole.unwrap()[..], b"{\"a\":{\"a\":");
+        let error = read(never, &none, 100, patience).await.unwrap_err();
+        assert!(matches!(error, Error::BodyStalled { .. }), "{error}");
+    }
 }

@@ -62,6 +62,7 @@ where
                 body,
                 &head.headers,
                 worker.gateway.models.load().config.limits.body_bytes_max,
+                body::PATIENCE,
             )
             .await
         }
@@ -205,6 +206,10 @@ async fn run(
         }
         Some(Found::Bypass(why)) => exchange.cache = Some(format!("bypass; reason={why}").into()),
         None => {}
+    }
+    // Whoever waited for the same call of another may have no time left for its own.
+    if exchange.cache.is_some() && Instant::now() >= exchange.deadline {
+        return Ok(Box::pin(exchange.too_late()).await);
     }
     let show_usage =
         request.include_usage || exchange.plan.config().server.always_include_stream_usage;

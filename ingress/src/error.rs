@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use budgets::{Refusal, ScopeKind};
@@ -68,6 +69,10 @@ pub enum Error {
     },
     #[error("the request body is larger than {limit} bytes, the limit of this gateway")]
     BodyTooLarge { limit: u64 },
+    #[error("the request body does not go on: nothing of it came for {seconds} s")]
+    BodyStalled { seconds: u64 },
+    #[error("timeout: the {:.1} s of this call were over before a provider was asked", .0.as_secs_f64())]
+    TooLate(Duration),
     /// A refusal by a budget or a limit.
     #[error("{}", refused(.0))]
     Refused(#[from] Refusal),
@@ -217,6 +222,8 @@ impl Error {
             Self::NotPost | Self::WrongMethod { .. } => {
                 (S::METHOD_NOT_ALLOWED, "invalid_request_error".into(), None)
             }
+            Self::BodyStalled { .. } => (S::REQUEST_TIMEOUT, "invalid_request_error".into(), None),
+            Self::TooLate(_) => (S::REQUEST_TIMEOUT, "timeout_error".into(), None),
             Self::NotFound { param, .. } => {
                 (S::NOT_FOUND, "not_found_error".into(), param.as_deref())
             }
@@ -354,6 +361,9 @@ impl Error {
                 }
             }
             Self::Journal(_) | Self::Store(_) | Self::Change(_) | Self::NotReady => retry_after(1),
+            Self::NotPost => {
+                into.insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
             Self::CoolingDown { seconds, .. } => {
                 retry_after(i64::try_from(*seconds).unwrap_or(i64::MAX));
             }

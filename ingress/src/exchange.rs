@@ -145,11 +145,20 @@ impl Exchange {
                 || self.plan.config().server.always_include_stream_usage,
         };
         let began = Instant::now();
-        let found = cache.lookup(lookup).await;
+        // It may wait for an identical call that is on its way: never longer than this one may take.
+        let found = tokio::time::timeout_at(self.deadline.into(), cache.lookup(lookup)).await;
+        let found = found.unwrap_or(Found::Bypass("deadline"));
         let stages = self.call.stages();
         stages.admit_us = whole_micros(began.saturating_duration_since(self.routed));
         stages.cache_us = whole_micros(began.elapsed());
         Some(found)
+    }
+
+    /// Its time is over before anything was sent.
+    pub async fn too_late(&mut self) -> Reply {
+        let error = Error::TooLate(self.timeout);
+        let error = self.end(error, Reading::default()).await;
+        self.refuse(error)
     }
 
     /// One attempt, up to an answer that the client may see.
@@ -194,16 +203,14 @@ impl Exchange {
             return relay::plain(self, &mut answer).await.map(Attempted::Whole);
         }
         if !is_event_stream(&answer.fields) {
-            let what = "a stream was asked for, and something else came".to_owned();
-            let source = UpstreamError::Malformed(what);
-            return Err(Failed::upstream(self, source, Reading::default()));
+            return Err(Box::pin(relay::no_stream(self, &mut answer)).await);
         }
         let until = served.deployment.first_byte_by(self.dispatched);
         // Where a first token is waited for only so long, a keep-alive is none.
         let begun = answer.peek(until, until.is_some()).await;
         match begun.map(openai::first_error) {
             Ok(None) => Ok(Attempted::Stream(answer)),
-            Ok(Some(error)) => Err(Failed::provider(error)),
+            Ok(Some(error)) => Err(Failed::provider(self, error)),
             Err(source) => Err(self.lost(source, true)),
         }
     }

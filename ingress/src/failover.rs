@@ -47,8 +47,14 @@ impl Failed {
     }
 
     /// A provider that answered with an error: nothing was produced, so nothing is billed.
-    pub fn provider(error: ProviderError) -> Box<Self> {
+    pub fn provider(exchange: &Exchange, mut error: ProviderError) -> Box<Self> {
         let failure = failure_of(&error);
+        // Some repeat the key that they refuse. Short ones are words: they stand in many messages.
+        let key = exchange.served.deployment.entry.api_key.as_ref();
+        let key = key.map(config::Secret::expose).filter(|key| key.len() >= 8);
+        if let Some(key) = key.filter(|key| error.message.contains(*key)) {
+            error.message = error.message.replace(key, "[redacted]");
+        }
         Self::new(
             Error::Provider(Box::new(error)),
             failure,

@@ -198,7 +198,13 @@ impl Exchange {
             self.count_failure(failure.kind, error.status().as_u16());
         }
         self.swap();
-        self.aside = None;
+        let room = self.aside.take().and_then(|aside| aside.room);
+        if let Some(mut room) = room
+            && reading.meters.0.is_empty()
+        {
+            // As with any attempt that failed without an answer.
+            room.tokens = 0;
+        }
         let now = self.call.gateway().moment();
         let attempts = self.plan.attempts_mut();
         attempts.aside_over(failed.failure.as_ref(), took, now);

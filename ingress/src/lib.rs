@@ -49,6 +49,7 @@ mod sent;
 mod serve;
 mod shorten;
 mod spend;
+mod sse;
 mod stream;
 mod synced;
 mod upstream;

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use schemas::Text;
 
 use crate::Error;
+use crate::error::ProviderError;
 use crate::exchange::Exchange;
 use crate::failover::Failed;
 use crate::headers::{self, Timing};
@@ -75,10 +77,11 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
     };
     let answered = Instant::now();
     exchange.call.first_byte(answered);
+    if let Some(error) = openai::error_as_answer(&body) {
+        return Err(refused(exchange, error, answer));
+    }
     let kind = answer.fields.get("content-type").cloned();
-    let json = kind
-        .as_ref()
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let json = kind.as_ref().is_some_and(is_json);
     let told = match Told::read(&body) {
         Some(told) => told,
         // Sound, and transcriptions as plain text or subtitles.
@@ -155,12 +158,39 @@ pub async fn plain(exchange: &mut Exchange, answer: &mut Answer) -> Result<Reply
 /// Reads a provider's refusal: nothing was produced, so nothing is billed.
 pub async fn refusal(exchange: &mut Exchange, answer: &mut Answer) -> Box<Failed> {
     let body = answer.collect(ERROR_MAX).await.unwrap_or_default();
-    let mut error = openai::error(answer.status, answer.fields.get("retry-after"), &body);
+    let error = openai::error(answer.status, answer.fields.get("retry-after"), &body);
+    refused(exchange, error, answer)
+}
+
+fn refused(exchange: &mut Exchange, mut error: ProviderError, answer: &mut Answer) -> Box<Failed> {
     exchange.heard(std::mem::take(&mut answer.fields));
     if error.status.is_server_error() {
         error.message = format!("{}Exception - {}", exchange.exception(), error.message);
     }
-    Failed::provider(error)
+    Failed::provider(exchange, error)
+}
+
+/// What came where a stream was asked for. A whole answer was made, so it is billed, though nobody can use it.
+pub async fn no_stream(exchange: &mut Exchange, answer: &mut Answer) -> Box<Failed> {
+    let mut reading = Reading::default();
+    if answer.fields.get("content-type").is_some_and(is_json) {
+        let body = answer.collect(ANSWER_MAX).await;
+        let read = body.as_ref().ok().map(|body| &body[..]);
+        if let Some(error) = read.and_then(openai::error_as_answer) {
+            return refused(exchange, error, answer);
+        }
+        let length = read.map_or(0, <[u8]>::len) as u64;
+        let told = read.and_then(Told::read).and_then(|told| told.usage);
+        reading = told.unwrap_or_else(|| exchange.call.estimate(tokens_of_bytes(length)));
+    }
+    let what = "a stream was asked for, and something else came".to_owned();
+    Failed::upstream(exchange, UpstreamError::Malformed(what), reading)
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    let wanted = b"application/json";
+    let kind = kind.as_bytes().get(..wanted.len());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
 /// The answer with the name that the client asked for in the place of the provider's.

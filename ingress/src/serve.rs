@@ -7,6 +7,7 @@
 mod date;
 mod head;
 mod prefixed;
+mod stall;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
@@ -244,10 +245,10 @@ async fn general(
         router::answer(worker.clone(), routes.clone(), peer, request)
     });
     let stream = Prefixed::new(rest.read, rest.stream);
+    // Without `pipeline_flush`: an answer that closes would be lost where something was sent behind its request.
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let gently = async {

@@ -163,7 +163,7 @@ pub enum FailureKind {
     Timeout,
     /// 429.
     RateLimit,
-    /// 5xx.
+    /// 5xx; 409, 423, 425 and 499: a moment later it may do.
     Server,
     /// Refused, reset, or a certificate that does not verify.
     Connection,
@@ -173,9 +173,9 @@ pub enum FailureKind {
     ContextWindow,
     /// 400 because of the provider's policy.
     ContentPolicy,
-    /// 401 and 403: the deployment's key.
+    /// 401, 402 and 403: the deployment's key, or its account.
     Auth,
-    /// 404: the deployment's model or address.
+    /// 404, 405 and 410: the deployment's model or address.
     NotFound,
     /// Any other 4xx: the caller's own.
     BadRequest,

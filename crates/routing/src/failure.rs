@@ -33,8 +33,12 @@ impl Failure {
             }
             (408 | 504, _) => FailureKind::Timeout,
             (429, _) => FailureKind::RateLimit,
-            (401 | 403, _) => FailureKind::Auth,
-            (404, _) => FailureKind::NotFound,
+            // 402: there is nothing left on the account.
+            (401..=403, _) => FailureKind::Auth,
+            // It has no such endpoint, or the model no more.
+            (404 | 405 | 410, _) => FailureKind::NotFound,
+            // A bad moment of theirs: a conflict, a lock, a call of their own that was given up.
+            (409 | 423 | 425 | 499, _) => FailureKind::Server,
             (400..=499, _) => FailureKind::BadRequest,
             _ => FailureKind::Server,
         };

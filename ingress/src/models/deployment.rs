@@ -74,6 +74,11 @@ impl Deployment {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
+        // Who says nothing takes any encoding, and answers are read here as they come.
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         let key = entry.api_key.as_ref().map(config::Secret::expose);
         let auth = match (entry.auth, key) {
             (AuthScheme::Bearer, Some(key)) => {

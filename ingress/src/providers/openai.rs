@@ -11,6 +11,7 @@ use crate::error::ProviderError;
 use crate::models::Served;
 use crate::params;
 use crate::request::ModelRequest;
+use crate::sse::{self, Event};
 
 /// How much of an error that is no JSON is shown.
 const SHOWN_MAX: usize = 500;
@@ -122,23 +123,32 @@ struct ErrorFields {
     code: Option<serde_json::Value>,
 }
 
-/// The error that a stream begins with, where it begins with one. Its status is in it, or it is a failure.
+/// The error that a stream begins with, where it begins with one.
 #[must_use]
 pub fn first_error(bytes: &[u8]) -> Option<ProviderError> {
-    let line = bytes.strip_prefix(b"data:")?.trim_ascii_start();
-    let line = line.split(|b| *b == b'\n').next().unwrap_or(line);
-    let rest = line.strip_prefix(b"{")?.trim_ascii_start();
-    if !rest.starts_with(b"\"error\"") || rest.starts_with(b"\"error\":null") {
-        return None;
-    }
-    let mut found = error(StatusCode::BAD_GATEWAY, None, line);
+    let end = sse::end(bytes);
+    let frame = end.map_or(bytes, |end| &bytes[..end.length]);
+    let event = Event::of(frame, end.is_some_and(|end| end.single))?;
+    event.is_error().then(|| inside(&event.data))
+}
+
+/// The error that stands in the place of an answer, under a status that says that all is well.
+#[must_use]
+pub fn error_as_answer(body: &[u8]) -> Option<ProviderError> {
+    let object = body.trim_ascii();
+    sse::begins_with_error(object).then(|| inside(object))
+}
+
+/// An error that was sent as an answer. Its status is in it, or it is a failure.
+fn inside(object: &[u8]) -> ProviderError {
+    let mut found = error(StatusCode::BAD_GATEWAY, None, object);
     let status = found.code.as_deref().and_then(|code| code.parse().ok());
     if let Some(status) = status.and_then(|status| StatusCode::from_u16(status).ok())
         && (status.is_client_error() || status.is_server_error())
     {
         found.status = status;
     }
-    Some(found)
+    found
 }
 
 /// Reads a provider's error, whatever shape it has.
@@ -159,7 +169,14 @@ pub fn error(status: StatusCode, retry_after: Option<&HeaderValue>, body: &[u8])
     };
     if let Ok(parsed) = serde_json::from_slice::<ErrorBody<'_>>(body) {
         let raw = parsed.error.map_or("null", RawValue::get);
-        if let Ok(fields) = serde_json::from_str::<ErrorFields>(raw) {
+        let fields: Option<ErrorFields> = match parsed.error {
+            Some(_) => serde_json::from_str(raw).ok(),
+            // Some say it without the envelope.
+            None => serde_json::from_slice(body)
+                .ok()
+                .filter(|fields: &ErrorFields| fields.message.is_some()),
+        };
+        if let Some(fields) = fields {
             error.message = fields.message.unwrap_or_default();
             error.kind = fields.r#type;
             error.param = fields.param;
@@ -219,6 +236,16 @@ mod tests {
             "model not found"
         );
         assert_eq!(read(404, r#"{"detail":"Not Found"}"#).message, "Not Found");
+        let bare = read(400, r#"{"error":{"code":"rate_limit"}}"#);
+        assert_eq!(bare.code.as_deref(), Some("rate_limit"));
+        let flat = read(
+            400,
+            r#"{"object":"error","message":"m","type":"BadRequestError","code":400}"#,
+        );
+        assert_eq!(
+            (&*flat.message, flat.kind.as_deref(), flat.code.as_deref()),
+            ("m", Some("BadRequestError"), Some("400"))
+        );
         assert_eq!(
             read(400, r#"{"object":"error","message":"vllm"}"#).message,
             "vllm"
@@ -228,5 +255,31 @@ mod tests {
             "the provider answered 502 Bad Gateway: <html>"
         );
         assert_eq!(read(302, "").status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn what_begins_with_an_error_is_one_with_the_status_that_it_names() {
+        let first = |text: &str| {
+            let found = first_error(text.as_bytes())?;
+            Some((found.status.as_u16(), found.message))
+        };
+        let slow = || Some((429, "slow".to_owned()));
+        for text in [
+            "data: {\"error\":{\"message\":\"slow\",\"code\":429}}\n\ndata: x\n\n",
+            "data: { \"error\" : {\"message\":\"slow\",\"code\":\"429\"}}",
+            "event: error\ndata: {\"type\":\"error\",\"message\":\"slow\",\"code\":\"429\"}\n\n",
+        ] {
+            assert_eq!(first(text), slow(), "{text}");
+        }
+        for text in [
+            "data: {\"error\":null,\"id\":\"x\"}\n\n",
+            "data: [DONE]\n\n",
+            ": hi\n\n",
+        ] {
+            assert_eq!(first(text), None, "{text}");
+        }
+        let whole = |text: &str| error_as_answer(text.as_bytes()).map(|e| e.status.as_u16());
+        assert_eq!(whole(" {\"error\":{\"message\":\"x\"}}\n"), Some(502));
+        assert_eq!(whole("{\"id\":\"x\",\"error\":{}}"), None);
     }
 }

@@ -1,4 +1,5 @@
-//! A connection of which something was read already: that comes first.
+//! A connection of which something was read already: that comes first. It breaks when its client takes nothing of
+//! what is written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,16 +9,41 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::stall::{PATIENCE, Stall};
+
 /// See the module.
 #[derive(Debug)]
 pub struct Prefixed {
     first: BytesMut,
     stream: TcpStream,
+    stall: Stall,
 }
 
 impl Prefixed {
     pub const fn new(first: BytesMut, stream: TcpStream) -> Self {
-        Self { first, stream }
+        Self {
+            first,
+            stream,
+            stall: Stall::new(PATIENCE),
+        }
+    }
+
+    /// What a write has come to, unless it has waited for too long.
+    fn in_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => self
+                .stall
+                .poll(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+            ready => {
+                self.stall.over();
+                ready
+            }
+        }
     }
 }
 
@@ -47,7 +73,8 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -55,7 +82,8 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

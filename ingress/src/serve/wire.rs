@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 use super::Stop;
 use super::date::http_date;
 use super::head::{self, FIELDS_MAX, HEAD_MAX, Judged};
+use super::stall::{self, Stall};
 use crate::Worker;
 use crate::call;
 use crate::headers::decimal;
@@ -64,6 +65,7 @@ pub async fn serve(
         out: Vec::new(),
         heard: Instant::now(),
         patience: PATIENCE,
+        stall: Stall::new(stall::PATIENCE),
     };
     let mut patience = pin!(tokio::time::sleep(PATIENCE));
     let mut stop = stopped.clone();
@@ -144,6 +146,7 @@ struct Wire {
     /// When the last answer had gone out, or the last piece of a body had come.
     heard: Instant,
     patience: Duration,
+    stall: Stall,
 }
 
 impl Wire {
@@ -272,13 +275,41 @@ impl Wire {
         });
     }
 
-    async fn whole(&mut self, text: Bytes) -> io::Result<()> {
+    async fn whole(&mut self, mut text: Bytes) -> io::Result<()> {
         if text.len() <= JOIN_MAX {
             self.out.extend_from_slice(&text);
-            return self.stream.write_all(&self.out).await;
+            text = Bytes::new();
         }
-        self.stream.write_all(&self.out).await?;
-        self.stream.write_all(&text).await
+        let (mut head, mut rest) = (0, 0);
+        poll_fn(|cx| {
+            ready!(self.poll_write(cx, None, &mut head))?;
+            self.poll_write(cx, Some(&text), &mut rest)
+        })
+        .await
+    }
+
+    /// Writes what is left of a text, or of [`Self::out`], behind `sent`.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        text: Option<&[u8]>,
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        let text = text.unwrap_or(&self.out);
+        while *sent < text.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &text[*sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => {
+                    *sent += count;
+                    self.stall.over();
+                }
+                Poll::Pending => {
+                    ready!(self.stall.poll(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Frames as they come, those that are there in one write; the next ones only when that has gone out.
@@ -307,12 +338,8 @@ impl Wire {
                         Poll::Pending => break,
                     }
                 }
-                while sent < self.out.len() {
-                    match Pin::new(&mut self.stream).poll_write(cx, &self.out[sent..])? {
-                        Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                        Poll::Ready(count) => sent += count,
-                        Poll::Pending => return self.poll_gone(cx),
-                    }
+                if self.poll_write(cx, None, &mut sent)?.is_pending() {
+                    return self.poll_gone(cx);
                 }
                 if ended {
                     return Poll::Ready(Ok(()));
@@ -378,12 +405,42 @@ mod tests {
             out: Vec::new(),
             heard: Instant::now(),
             patience,
+            stall: Stall::new(patience),
         };
         let begun = wire.heard;
         let mut timer = pin!(tokio::time::sleep(patience));
         wire.heard += Duration::from_millis(50);
         poll_fn(|cx| wire.poll_patience(cx, timer.as_mut())).await;
         assert!(begun.elapsed() >= Duration::from_millis(80));
+    }
+
+    /// More than all buffers between the two hold.
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = Duration::from_millis(30);
+        for streamed in [false, true] {
+            let mut wire = Wire {
+                stream: TcpStream::connect(address).await.unwrap(),
+                peer: address.ip(),
+                input: BytesMut::new(),
+                awaited: 0,
+                out: Vec::new(),
+                heard: Instant::now(),
+                patience,
+                stall: Stall::new(patience),
+            };
+            let (_silent, _) = listener.accept().await.unwrap();
+            let text = Bytes::from(vec![b'x'; 32 << 20]);
+            let written = match streamed {
+                false => wire.whole(text).await,
+                true => wire.frames(Content::Whole(text), true).await,
+            };
+            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
     }
 
     #[test]

@@ -10,10 +10,13 @@ use schemas::Text;
 
 use crate::endpoint::Endpoint;
 use crate::json::{KEYS, is_empty_list, text_at};
+use crate::sse::{self, Event};
 use crate::usage::Reading;
 
 /// The largest frame that is waited for.
 const FRAME_MAX: usize = 16 << 20;
+/// The longest end of a frame: a line's, and a blank line's.
+const BLANK_MAX: usize = 3;
 
 /// Events after which a stream of an answer is over, by endpoint: responses, images, transcriptions, speech.
 /// <https://platform.openai.com/docs/api-reference/responses-streaming>
@@ -129,8 +132,9 @@ pub struct Scanner {
     hold_usage: bool,
     /// Named events instead of chunks that end with `[DONE]`.
     events: bool,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of a frame whose end has not come, and so much of it that no end begins in.
     rest: BytesMut,
+    searched: usize,
 }
 
 enum Verdict {
@@ -152,6 +156,7 @@ impl Scanner {
             show_usage,
             hold_usage: false,
             rest: BytesMut::new(),
+            searched: 0,
         }
     }
 
@@ -171,13 +176,17 @@ impl Scanner {
             chunk
         } else {
             self.rest.extend_from_slice(&chunk);
+            // A frame of megabytes comes in hundreds of pieces: none of it is looked at, or moved, for each.
+            if sse::end(&self.rest[self.searched..]).is_none() {
+                return self.wait();
+            }
             self.rest.split().freeze()
         };
         // `from..at` are whole frames that go on as they are.
         let (mut from, mut at) = (0, 0);
-        while let Some(end) = frame_end(&chunk[at..]) {
-            let frame = at..at + end;
-            let verdict = self.inspect(&chunk[frame.clone()]);
+        while let Some(end) = sse::end(&chunk[at..]) {
+            let frame = at..at + end.length;
+            let verdict = self.inspect(&chunk[frame.clone()], end.single);
             // Not the last one after all.
             if !matches!(verdict, Verdict::Done)
                 && let Some(held) = self.seen.held.take()
@@ -209,12 +218,17 @@ impl Scanner {
             at = frame.end;
         }
         out.push(chunk.slice(from..at));
-        if at < chunk.len() {
-            if chunk.len() - at > FRAME_MAX {
-                return Err(FRAME_MAX);
-            }
-            self.rest.extend_from_slice(&chunk[at..]);
+        self.rest.extend_from_slice(&chunk[at..]);
+        self.wait()
+    }
+
+    /// The end of what is left has not come.
+    fn wait(&mut self) -> Result<(), usize> {
+        if self.rest.len() > FRAME_MAX {
+            return Err(FRAME_MAX);
         }
+        // The last of it may be the beginning of a blank line.
+        self.searched = self.rest.len().saturating_sub(BLANK_MAX);
         Ok(())
     }
 
@@ -226,19 +240,19 @@ impl Scanner {
         }
     }
 
-    fn inspect(&mut self, frame: &[u8]) -> Verdict {
-        if self.events {
-            return self.inspect_event(frame);
-        }
-        // Comments, event names and retry hints go on as they are.
-        let Some(data) = frame.strip_prefix(b"data:") else {
+    fn inspect(&mut self, frame: &[u8], single: bool) -> Verdict {
+        // Comments and retry hints go on as they are.
+        let Some(event) = Event::of(frame, single) else {
             return Verdict::Pass;
         };
-        let data = data.trim_ascii();
+        if self.events {
+            return self.inspect_event(frame, &event);
+        }
+        let data = &*event.data;
         if data == b"[DONE]" {
             return Verdict::Done;
         }
-        if data.starts_with(b"{\"error\"") {
+        if event.is_error() {
             self.seen.failed = true;
             return Verdict::Pass;
         }
@@ -257,7 +271,13 @@ impl Scanner {
         if let Some(at) = KEYS.finish_reason.first(data)
             && let Some(reason) = text_at(data, at)
         {
+            // OpenRouter's word for an answer that broke off.
+            self.seen.failed |= reason == "error";
             self.seen.finish = Some(reason.into());
+            // Some say their last words, or all of them, with it.
+            if has_output(data) {
+                self.count(data);
+            }
         } else if !only_usage {
             self.count(data);
         }
@@ -280,17 +300,17 @@ impl Scanner {
     }
 
     /// An event of a stream that does not end with `[DONE]`: the last one says so, and carries the usage.
-    fn inspect_event(&mut self, frame: &[u8]) -> Verdict {
-        let lines = || frame.split(|byte| *byte == b'\n');
-        let Some(data) = lines().find_map(|line| line.strip_prefix(b"data:")) else {
-            return Verdict::Pass;
-        };
-        let data = data.trim_ascii();
+    fn inspect_event(&mut self, frame: &[u8], event: &Event<'_>) -> Verdict {
+        let data = &*event.data;
         if data == b"[DONE]" {
             self.seen.last = Some(Bytes::copy_from_slice(frame));
             return Verdict::Done;
         }
-        let kind = KEYS.kind.first(data).and_then(|at| text_at(data, at));
+        // In the data it may stand behind others of that name, as with vLLM.
+        let kind = match event.name {
+            Some(name) if name != "message" => Some(name),
+            _ => KEYS.kind.first(data).and_then(|at| text_at(data, at)),
+        };
         let kind = kind.unwrap_or_default();
         if kind.ends_with(".delta") {
             self.count(data);
@@ -379,15 +399,6 @@ impl Scanner {
     }
 }
 
-/// Length of the first frame with its blank line, whichever way lines end.
-fn frame_end(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
 /// Whether a frame names a role, or filters of the prompt, and has no output yet.
 fn is_opening(data: &[u8]) -> bool {
     let no_choice = KEYS
@@ -400,6 +411,16 @@ fn is_opening(data: &[u8]) -> bool {
     });
     let role = KEYS.role.first(data).is_some();
     no_choice || (role && no_content && KEYS.tool_calls.first(data).is_none())
+}
+
+/// Whether a frame that says why an answer ended has some of it, too.
+fn has_output(data: &[u8]) -> bool {
+    let has_text = [&KEYS.content, &KEYS.text].into_iter().any(|key| {
+        let value = key.first(data).map(|at| &data[at..]);
+        value.is_some_and(|value| value.starts_with(b"\"") && !value.starts_with(b"\"\""))
+    });
+    let calls = || KEYS.tool_calls.first(data);
+    has_text || calls().is_some_and(|at| data[at..].starts_with(b"[") && !is_empty_list(data, at))
 }
 
 #[cfg(test)]
@@ -507,6 +528,77 @@ mod tests {
         assert!(!scanner.seen.done);
         scanner.end(&mut out);
         assert!(scanner.seen.done);
+    }
+
+    /// Names, ids, and data in several lines: as good as the usual frame.
+    #[test]
+    fn frames_of_every_form_are_read() {
+        for (from, to) in [
+            ("data: ", "event: message\ndata: "),
+            ("data: ", "id: 7\ndata: "),
+            ("data: ", ": hi\ndata: "),
+            (",\"choices\"", "\ndata: ,\"choices\""),
+        ] {
+            let text = whole().replace(from, to);
+            for size in [1, 7, 100_000] {
+                let (scanner, sent) = run(&text, size, "mine", true);
+                assert!(scanner.seen.done, "{to}");
+                let usage = scanner.seen.usage.as_ref().unwrap();
+                assert_eq!(usage.meters.output_tokens(), 2, "{to}");
+                assert_eq!(scanner.seen.finish.as_deref(), Some("stop"));
+                assert!(sent.contains("mine") && !sent.contains("up-1"), "{sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ends_as_an_error_has_failed() {
+        let text = frame("{\"content\":\"\"}", "\"error\"");
+        let (scanner, sent) = run(&text, 50, "up-1", true);
+        assert!(scanner.seen.failed && !scanner.seen.done);
+        assert_eq!(sent, text);
+        let named = "event: error\ndata: {\"message\":\"x\"}\n\n";
+        assert!(run(named, 50, "up-1", true).0.seen.failed);
+    }
+
+    #[test]
+    fn last_words_count_where_they_stand() {
+        let mut text = frame("{\"content\":\"all of it\"}", "\"stop\"");
+        let (scanner, _) = run(&text, 50, "up-1", true);
+        assert_eq!(scanner.seen.output_estimate(), 1);
+        text += &frame("{\"content\":\"\"}", "\"stop\"");
+        assert_eq!(run(&text, 50, "up-1", true).0.seen.output_estimate(), 1);
+    }
+
+    /// vLLM writes the answer before the type of the event.
+    #[test]
+    fn the_last_event_is_known_by_its_name() {
+        let text = format!(
+            "event: response.completed\ndata: {{\"response\":{{\"model\":\"up-1\",\"tools\":[{{\"type\":\"function\"}}],\
+             {USAGE}}},\"type\":\"response.completed\"}}\n\n"
+        );
+        let mut scanner = Scanner::new(Endpoint::Responses, "mine", true);
+        scanner.feed(text.into(), &mut Out::default()).unwrap();
+        assert!(scanner.seen.done && !scanner.seen.failed);
+        let usage = scanner.seen.usage.unwrap();
+        assert_eq!(usage.meters.output_tokens(), 2);
+    }
+
+    /// What does not end is looked at once, however many pieces it comes in.
+    #[test]
+    fn a_frame_of_megabytes_is_taken_in_pieces() {
+        let text = frame(
+            &format!("{{\"content\":\"{}\"}}", "x".repeat(12 << 20)),
+            "null",
+        );
+        let (scanner, sent) = run(&text, 4_096, "up-1", true);
+        assert_eq!(sent.len(), text.len());
+        assert_eq!(scanner.seen.output_estimate(), 1);
+        let mut scanner = Scanner::new(Endpoint::Chat, "up-1", true);
+        let mut out = Out::default();
+        let long = Bytes::from("y".repeat(FRAME_MAX));
+        scanner.feed(long.clone(), &mut out).unwrap();
+        scanner.feed(long, &mut out).unwrap_err();
     }
 
     #[test]

@@ -18,6 +18,10 @@ use super::framing::{Framing, Step};
 use super::pool::{Conn, Pool};
 use super::wire::Head;
 use super::{Peer, Stage, UpstreamError};
+use crate::sse;
+
+/// A first frame is waited for up to this size.
+const FIRST_MAX: usize = 64 << 10;
 
 /// Head and body of an answer.
 pub struct Answer {
@@ -167,8 +171,8 @@ impl Answer {
         }
     }
 
-    /// Waits for the first bytes, by `until` where that is told, and leaves them to be read. `tokens`: bytes that
-    /// are more than a keep-alive. Answers them from there on.
+    /// Waits for the first frame of a stream, by `until` where that is told, and leaves it to be read. `tokens`:
+    /// one that is more than a keep-alive. Answers the bytes from there on.
     ///
     /// # Errors
     /// As reading goes; an answer without any was broken off.
@@ -180,11 +184,11 @@ impl Answer {
         let began = Instant::now();
         let mut before: Option<BytesMut> = None;
         loop {
-            let first = poll_fn(|cx| self.poll_data(cx));
-            let first = match until {
-                None => first.await,
-                Some(until) => match tokio::time::timeout_at(until, first).await {
-                    Ok(first) => first,
+            let next = poll_fn(|cx| self.poll_data(cx));
+            let next = match until {
+                None => next.await,
+                Some(until) => match tokio::time::timeout_at(until, next).await {
+                    Ok(next) => next,
                     Err(_) => {
                         return Err(UpstreamError::Timeout {
                             stage: Stage::FirstByte,
@@ -193,20 +197,29 @@ impl Answer {
                     }
                 },
             };
-            let first = first.ok_or(UpstreamError::Closed)??;
-            let all = match before.take() {
-                None => first,
-                Some(mut all) => {
-                    all.extend_from_slice(&first);
+            let ended = next.is_none();
+            let all = match (before.take(), next) {
+                (None, None) => return Err(UpstreamError::Closed),
+                (Some(all), None) => all.freeze(),
+                (None, Some(next)) => next?,
+                (Some(mut all), Some(next)) => {
+                    all.extend_from_slice(&next?);
                     all.freeze()
                 }
             };
-            let at = behind_comments(&all);
-            if tokens && at == all.len() {
-                before = Some(BytesMut::from(&all[..]));
-                continue;
+            let at = sse::behind_comments(&all);
+            let begun = match all.len() - at {
+                0 => !tokens,
+                // A frame as large as that is no error.
+                length => length >= FIRST_MAX || sse::end(&all[at..]).is_some(),
+            };
+            if begun || (ended && at < all.len()) {
+                return Ok(&self.ahead.insert(all)[at..]);
             }
-            return Ok(&self.ahead.insert(all)[at..]);
+            if ended {
+                return Err(UpstreamError::Closed);
+            }
+            before = Some(BytesMut::from(all));
         }
     }
 
@@ -262,18 +275,6 @@ impl Answer {
             ahead: None,
         })
     }
-}
-
-/// Where the first frame of a stream begins that is more than a comment: some providers keep a connection alive
-/// with those while they wait themselves.
-fn behind_comments(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    // The usual stream is over with the first comparison.
-    while let Some(b':' | b'\n' | b'\r') = bytes.get(at) {
-        let line = bytes[at..].iter().position(|byte| *byte == b'\n');
-        at = line.map_or(bytes.len(), |end| at + end + 1);
-    }
-    at
 }
 
 impl Source {

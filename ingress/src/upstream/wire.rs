@@ -215,9 +215,10 @@ fn head(status: u16, version: u8, fields: Fields) -> Result<Head, WireError> {
     for (name, value) in fields.iter() {
         let value = value.as_bytes();
         if name.eq_ignore_ascii_case(b"content-length") {
-            let told = std::str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.trim().parse::<u64>().ok());
+            let text = std::str::from_utf8(value).ok().map(str::trim);
+            // Digits alone: a number may have a sign, too.
+            let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let told = text.and_then(|text| text.parse::<u64>().ok());
             let Some(told) = told.filter(|told| length.is_none_or(|known| known == *told)) else {
                 return Err(WireError::Malformed("its length is unclear"));
             };

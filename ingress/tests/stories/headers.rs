@@ -5,7 +5,7 @@ use schemas::{NanoUsd, Outcome};
 use serde_json::{Value, json};
 
 use crate::provider::{plain, stream, whole};
-use crate::world::{INPUT, MASTER, OUTPUT, Told, World, request};
+use crate::world::{INPUT, MASTER, OUTPUT, Told, World, in_one_minute, request};
 
 impl World {
     async fn with_headers(&self, key: &str, headers: &[(&str, &str)], body: Value) -> Told {
@@ -81,13 +81,15 @@ async fn every_answer_says_who_served_it_how_long_it_took_and_what_is_left() {
 #[tokio::test]
 async fn a_stream_tells_all_but_its_own_cost() {
     let world = World::start().await;
-    world.provider.script(plain("up-1"));
-    let key = world.key(json!({ "max_budget": 1, "rpm_limit": 10 })).await;
-    world.chat(&key, json!({ "max_tokens": 5 })).await;
-    world.provider.script(stream("up-1"));
-    let told = world
-        .chat(&key, json!({ "max_tokens": 5, "stream": true }))
-        .await;
+    let told = in_one_minute(async || {
+        let key = world.key(json!({ "max_budget": 1, "rpm_limit": 10 })).await;
+        world.provider.script(plain("up-1"));
+        world.chat(&key, json!({ "max_tokens": 5 })).await;
+        world.provider.script(stream("up-1"));
+        let streamed = json!({ "max_tokens": 5, "stream": true });
+        world.chat(&key, streamed).await
+    });
+    let told = told.await;
     assert!(told.is_done(), "{}", told.text);
     let before = NanoUsd(10 * INPUT + 5 * OUTPUT);
     assert_eq!(told.header("x-litellm-key-spend"), before.to_string());
@@ -122,8 +124,11 @@ async fn a_refusal_can_be_spoken_of() {
     }
     // A key at a limit is told which, and until when.
     let key = world.key(json!({ "rpm_limit": 1 })).await;
-    world.chat(&key, json!({})).await;
-    let told = world.chat(&key, json!({})).await;
+    let told = in_one_minute(async || {
+        world.chat(&key, json!({})).await;
+        world.chat(&key, json!({})).await
+    });
+    let told = told.await;
     assert_eq!(told.status, 429);
     assert_eq!(told.header("x-litellm-key-rpm-limit"), "1");
     assert_eq!(told.header("x-ratelimit-limit-requests"), "1");

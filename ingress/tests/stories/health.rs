@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::failover::{ERROR, second, with_spare};
 use crate::provider::{Provider, plain, whole};
-use crate::world::{MASTER, World};
+use crate::world::{MASTER, PATIENCE, World};
 
 #[tokio::test]
 async fn health_tells_what_calls_and_free_checks_found() {
@@ -32,7 +32,7 @@ async fn health_tells_what_calls_and_free_checks_found() {
     let health = async || -> serde_json::Value {
         serde_json::from_str(&world.get("/health").await.text).unwrap()
     };
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let told = health().await;
         if told["unhealthy_count"] == 1 {
@@ -68,7 +68,7 @@ async fn deployments_at_one_place_are_looked_at_once() {
         config.routing.health.interval = Duration::from_secs(3_600);
     })
     .await;
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let told = world.get("/health").await.json();
         let all = told["healthy_endpoints"].as_array().unwrap();
@@ -113,7 +113,7 @@ async fn what_a_check_finds_down_is_asked_last_where_the_file_says_so() {
         .await;
         world.provider.script(plain("up-1"));
         other.script(whole("503 Down", "application/json", "", ERROR));
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + PATIENCE;
         while world.get("/health").await.json()["unhealthy_count"] != 1 {
             assert!(std::time::Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -167,7 +167,7 @@ async fn a_paid_check_is_asked_for_and_billed() {
             .as_secs(),
         300
     );
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let told = world.get("/health?model=one").await.json();
         assert_eq!(

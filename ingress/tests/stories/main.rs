@@ -10,6 +10,7 @@ mod hedging;
 mod limits;
 mod management;
 mod models;
+mod odd;
 mod operator;
 mod params;
 mod patience;

@@ -11,12 +11,12 @@ use journal::{EventLog, Journal, Options};
 use serde_json::{Value, json};
 
 use crate::provider::{Provider, plain};
-use crate::world::{MASTER, Shared, Told, World};
+use crate::world::{MASTER, PATIENCE, Shared, Told, World};
 
 const KEY: &str = "sk-a-provider-key-that-nobody-may-see";
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -404,7 +404,7 @@ async fn a_model_holds_on_every_gateway_and_after_a_restart() {
     };
     let directory = Arc::new(Directory::new("UTC".parse().unwrap(), Quota::default()));
     let follow = Follow::start(log.clone(), directory, Some(kept.clone()));
-    assert!(follow.watch().caught_up(Duration::from_secs(20)).await);
+    assert!(follow.watch().caught_up(PATIENCE).await);
     follow.stop().await;
     // From the log, then from its copy.
     for snapshot in [None, Some(kept)] {

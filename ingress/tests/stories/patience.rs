@@ -4,23 +4,16 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use config::{Config, FailureKind, ModelTimeouts};
+use config::{Config, FailureKind};
 use schemas::Outcome;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::failover::{ERROR, broken, header, second, with_spare};
 use crate::provider::{Provider, STREAM_HEAD, Step, chunk, plain, stream, whole};
-use crate::world::{MASTER, Told, World, request};
+use crate::world::{MASTER, PATIENCE, Told, World, request};
 
 const SOON: Duration = Duration::from_millis(200);
-
-/// As `tollgate.timeouts` says it for every deployment.
-fn each(config: &mut Config, change: impl Fn(&mut ModelTimeouts)) {
-    for model in &mut config.models {
-        change(&mut model.timeouts);
-    }
-}
 
 /// A place whose queue is full: whoever connects waits.
 fn deaf() -> (Socket, Vec<TcpStream>) {
@@ -43,7 +36,7 @@ async fn a_connection_is_waited_for_by_its_own_time_and_costs_nothing() {
     let (deaf, _waiting) = tokio::task::spawn_blocking(deaf).await.unwrap();
     let address = deaf.local_addr().unwrap().as_socket().unwrap();
     let (world, spare) = with_spare(|config| {
-        each(config, |timeouts| timeouts.connect = SOON);
+        config.models[0].timeouts.connect = SOON;
         config.models[0].api_base = format!("http://{address}/v1");
     })
     .await;
@@ -64,7 +57,7 @@ async fn a_first_token_is_waited_for_by_its_own_time() {
     let head = vec![Step::Send(STREAM_HEAD.into())];
     for silence in [vec![], vec![chunk(": PROCESSING\n\n")]] {
         let (world, spare) =
-            with_spare(|config| each(config, |timeouts| timeouts.first_byte = Some(SOON))).await;
+            with_spare(|config| config.models[0].timeouts.first_byte = Some(SOON)).await;
         let script = [head.clone(), silence, vec![Step::Stall]].concat();
         world.provider.script(script);
         spare.script(stream("up-2"));
@@ -81,9 +74,7 @@ async fn a_first_token_is_waited_for_by_its_own_time() {
 #[tokio::test]
 async fn a_slow_first_token_in_time_is_an_answer() {
     let (world, spare) = with_spare(|config| {
-        each(config, |timeouts| {
-            timeouts.first_byte = Some(Duration::from_secs(10))
-        })
+        config.models[0].timeouts.first_byte = Some(PATIENCE);
     })
     .await;
     let mut script = stream("up-1");
@@ -131,7 +122,10 @@ async fn one_deadline_holds_for_all_attempts() {
             .map(|provider| provider.bodies().len())
             .iter()
             .sum();
-        assert!((1..=most).contains(&asked), "{asked} attempts");
+        // On a busy machine a deadline may pass before anything is sent.
+        assert!(asked <= most, "{asked} attempts");
+        let told = world.ended_at_last().await;
+        assert!((1..=most).contains(&(told.attempt_no as usize)));
     }
 }
 
@@ -196,7 +190,7 @@ async fn failures_are_allowed_up_to_a_number_and_then_time_is_given() {
         config.routing.cooldown.time = Duration::from_millis(50);
     })
     .await;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while world.provider.bodies().len() < 3 {
         assert_eq!(world.chat(MASTER, json!({})).await.status, 200);
         assert!(Instant::now() < deadline, "it is never asked again");

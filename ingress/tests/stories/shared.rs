@@ -16,9 +16,7 @@ use schemas::{
 use serde_json::json;
 
 use crate::provider::plain;
-use crate::world::{MASTER, Shared, World};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::world::{MASTER, PATIENCE, Shared, World};
 
 /// A log that can be out of reach, as one behind a network.
 struct Distant {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::provider::{Step, chunk, last_chunk, plain, stream, tokens};
-use crate::world::{MASTER, World, request};
+use crate::world::{MASTER, PATIENCE, World, request};
 
 struct Client {
     stream: TcpStream,
@@ -49,10 +49,7 @@ impl Client {
     }
 
     async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(
-            Duration::from_secs(10),
-            self.stream.read_buf(&mut self.read),
-        );
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read));
         matches!(read.await.expect("nothing comes"), Ok(count) if count > 0)
     }
 
@@ -231,6 +228,17 @@ async fn who_wants_to_close_is_told_so() {
     let answer = client.answer().await;
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(client.is_closed().await);
+    // From the other server, too, and whatever was sent behind it.
+    for behind in ["\r\n", &usual()] {
+        let mut client = Client::to(&world).await;
+        let auth = format!("host: a\r\nauthorization: Bearer {MASTER}\r\nconnection: close\r\n");
+        client
+            .send(format!("GET /v1/models HTTP/1.1\r\n{auth}\r\n{behind}"))
+            .await;
+        assert_eq!(client.answer().await.status(), "200");
+        assert!(client.is_closed().await);
+    }
+    assert_eq!(world.provider.bodies().len(), 1);
     world.stop().await;
 }
 
@@ -250,7 +258,7 @@ async fn a_hang_up_stops_the_call_even_behind_bytes_sent_ahead() {
     drop(client);
     let usages = world.ended(1).await;
     assert_eq!(usages[0].outcome, schemas::Outcome::Cancelled);
-    let deadline = left + Duration::from_secs(10);
+    let deadline = left + PATIENCE;
     while world.provider.hung_up().is_none() {
         assert!(Instant::now() < deadline, "the provider was not told");
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -308,6 +316,38 @@ async fn what_has_two_readings_is_read_in_none() {
         assert!(told.matches("HTTP/1.1").count() <= 1, "{lines:?}: {told}");
     }
     assert_eq!(world.provider.bodies().len(), 0, "nothing was smuggled");
+    world.stop().await;
+}
+
+/// A length beside chunks may have told somebody on the way that the request ends elsewhere: what stands behind it
+/// is not read.
+#[tokio::test]
+async fn what_follows_a_body_in_chunks_is_no_request() {
+    let world = World::start().await;
+    let body = request(json!({})).to_string();
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let auth = format!("host: a\r\nauthorization: Bearer {MASTER}\r\n");
+    let length = format!("content-length: {}\r\n", chunks.len() + usual().len());
+    for framing in [
+        format!("{length}transfer-encoding: chunked\r\n"),
+        format!("transfer-encoding: chunked\r\n{length}"),
+    ] {
+        let before = world.provider.bodies().len();
+        let mut client = Client::to(&world).await;
+        client
+            .send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\n{auth}{framing}\r\n{chunks}{}",
+                usual()
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status(), answer.header("connection")),
+            ("200", Some("close"))
+        );
+        assert!(client.is_closed().await);
+        assert_eq!(world.provider.bodies().len(), before + 1, "{framing}");
+    }
     world.stop().await;
 }
 
@@ -374,7 +414,7 @@ async fn too_much_is_refused_and_large_is_not() {
     let long = format!("x: {}\r\n", "y".repeat(600_000));
     // It closes before it has read all of it: the rest may not be taken.
     let _ = client.stream.write_all(call(&long, "{}").as_bytes()).await;
-    let refused = tokio::time::timeout(Duration::from_secs(10), async {
+    let refused = tokio::time::timeout(PATIENCE, async {
         while client.more().await {}
         client.read
     });

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use routing::Status;
 
-use super::{DeploymentMetrics, escape, head};
+use super::DeploymentMetrics;
+use super::text::{escape, head};
 use crate::Gateway;
 use crate::models::Deployment;
 

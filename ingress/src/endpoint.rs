@@ -151,6 +151,12 @@ impl Endpoint {
         matches!(self, Self::Chat | Self::Completions)
     }
 
+    /// Whether an answer can come in pieces. With the others providers do not look at `stream`.
+    #[must_use]
+    pub const fn streams(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Moderations | Self::Rerank)
+    }
+
     #[must_use]
     pub const fn output(self) -> Output {
         match self {

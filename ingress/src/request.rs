@@ -164,7 +164,7 @@ impl ModelRequest {
             model_at: fields.model.0.map(|raw| at(raw.get())),
             form: None,
             // Speech is told to come as events by another word.
-            stream: flag("stream", fields.stream)?
+            stream: (flag("stream", fields.stream)? && endpoint.streams())
                 || (endpoint == Endpoint::Speech && fields.stream_format.text() == Some("\"sse\"")),
             include_usage: include_usage(fields.stream_options)?,
             stream_options_at: fields.stream_options.0.map(|raw| at(raw.get())),

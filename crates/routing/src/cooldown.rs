@@ -63,7 +63,8 @@ impl Cooldown {
             }
             return;
         }
-        if let Some(wait) = failure.retry_after {
+        // Whoever may come back at once is told nothing: the failure counts as any other.
+        if let Some(wait) = failure.retry_after.filter(|wait| !wait.is_zero()) {
             self.cool(now.plus(wait.min(RETRY_AFTER_MAX)), now);
             return;
         }

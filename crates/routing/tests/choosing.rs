@@ -522,3 +522,38 @@ fn a_provider_that_asks_for_time_gets_it() {
     deployment.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, until);
     assert_eq!(deployment.status(NOW).cooldowns, 2);
 }
+
+/// "At once" is no time to wait: then a failure counts as any other.
+#[test]
+fn a_provider_that_asks_for_no_time_is_left_alone_all_the_same() {
+    let rules = rules(|_| {});
+    let deployment = Deployment::new(Spec::default());
+    let failure = Failure {
+        retry_after: Some(Duration::ZERO),
+        ..Failure::of(FailureKind::RateLimit)
+    };
+    deployment.failed(&failure, Duration::ZERO, &rules.0.cooldown, false, NOW);
+    assert!(deployment.cooled_until(NOW).is_some());
+}
+
+#[test]
+fn what_a_status_says_of_a_deployment_decides_whether_another_is_asked() {
+    let kind = |status| Failure::of_status(status, "", None).kind;
+    for (status, wanted) in [
+        (401, FailureKind::Auth),
+        (402, FailureKind::Auth),
+        (404, FailureKind::NotFound),
+        (405, FailureKind::NotFound),
+        (410, FailureKind::NotFound),
+        (409, FailureKind::Server),
+        (499, FailureKind::Server),
+        (529, FailureKind::Server),
+        (408, FailureKind::Timeout),
+        (429, FailureKind::RateLimit),
+        (400, FailureKind::BadRequest),
+        (413, FailureKind::BadRequest),
+        (422, FailureKind::BadRequest),
+    ] {
+        assert_eq!(kind(status), wanted, "{status}");
+    }
+}

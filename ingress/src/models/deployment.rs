@@ -79,6 +79,11 @@ impl Deployment {
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
+        // Some turn away who does not say who they are.
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))),
+        );
         let key = entry.api_key.as_ref().map(config::Secret::expose);
         let auth = match (entry.auth, key) {
             (AuthScheme::Bearer, Some(key)) => {

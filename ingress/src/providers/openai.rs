@@ -156,7 +156,7 @@ fn inside(object: &[u8]) -> ProviderError {
 pub fn error(status: StatusCode, retry_after: Option<&HeaderValue>, body: &[u8]) -> ProviderError {
     let mut error = ProviderError {
         // What is neither an answer nor an error (a redirect, say) is a fault of the way there.
-        status: if status.as_u16() >= 400 {
+        status: if status.is_client_error() || status.is_server_error() {
             status
         } else {
             StatusCode::BAD_GATEWAY
@@ -254,7 +254,9 @@ mod tests {
             read(502, "<html>").message,
             "the provider answered 502 Bad Gateway: <html>"
         );
-        assert_eq!(read(302, "").status, StatusCode::BAD_GATEWAY);
+        for odd in [302, 999] {
+            assert_eq!(read(odd, "").status, StatusCode::BAD_GATEWAY);
+        }
     }
 
     #[test]

@@ -391,6 +391,18 @@ async fn every_endpoint_asks_the_budget_first() {
     assert!(world.provider.bodies().is_empty(), "nothing was sent");
 }
 
+/// Some clients say `stream` whatever they ask for; providers look at it only where there is something to stream.
+#[tokio::test]
+async fn what_never_streams_is_answered_whole() {
+    let world = World::start().await;
+    let answer = r#"{"object":"list","data":[],"model":"up-1","usage":{"prompt_tokens":5,"total_tokens":5}}"#;
+    world.provider.script(whole("200 OK", JSON, "", answer));
+    let body = json!({"model": "one", "input": "hi", "stream": true});
+    let told = post(&world, MASTER, "/v1/embeddings", &body).await;
+    assert_eq!((told.status, told.header("content-type")), (200, JSON));
+    assert_eq!(bill(&world.ended(1).await[0]), NanoUsd(5 * INPUT));
+}
+
 /// Azure's clients, and those of OpenAI's first days, name the model in the path.
 #[tokio::test]
 async fn paths_of_every_form_reach_the_same_model() {

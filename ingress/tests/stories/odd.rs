@@ -133,7 +133,8 @@ async fn nothing_of_one_side_is_shown_to_the_other() {
             "authorization",
             "content-length",
             "content-type",
-            "host"
+            "host",
+            "user-agent"
         ]
     );
     assert!(head.contains("accept-encoding: identity"), "{head}");

@@ -7,6 +7,7 @@ mod aside;
 mod attempts;
 mod end;
 mod open;
+mod progress;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +18,12 @@ use budgets::{Granted, Scope, ScopeKind};
 use journal::fail_point::pass;
 use schemas::{
     Admitted, BudgetRef, CacheKind, Compression, Event, Meters, Micros, NanoUsd, Outcome,
-    Partition, Progress, RequestId, Stages, StreamMark, Text, Topic, Usage,
+    Partition, RequestId, Stages, Text, Topic, Usage,
 };
 
 use crate::synced::{Synced, Syncs};
 use crate::usage::Reading;
-use crate::{Error, Gateway, alerts, clock};
+use crate::{Error, Gateway, alerts};
 
 pub use aside::HEDGED;
 pub use attempts::Onward;
@@ -199,60 +200,6 @@ impl Call {
     /// Its prompt was made shorter, or it was made for another call.
     pub fn relates(&mut self, saving: Option<Compression>, parent: Option<RequestId>) {
         (self.usage.compression, self.usage.parent) = (saving, parent);
-    }
-
-    /// The answer has begun, at `at`.
-    pub fn first_byte(&mut self, at: Instant) {
-        if self.usage.first_byte_us.is_none() {
-            let after = at.saturating_duration_since(self.started);
-            self.usage.first_byte_us = Some(whole_micros(after));
-        }
-    }
-
-    /// How far a stream has come.
-    pub fn produced(&mut self, output_estimate: u64, told: Option<Reading>) {
-        self.output_estimate = output_estimate;
-        if told.is_some() {
-            self.told = told;
-        }
-    }
-
-    /// Marks a stream's progress, for the case that we are killed. Not waited for, and a failure is none
-    /// of the call's: its end will say so.
-    pub fn mark(&self) {
-        let progress = Progress {
-            event_time: clock::now(),
-            request_id: self.usage.request_id,
-            mark: StreamMark {
-                provider: self.usage.provider.clone(),
-                model: self.usage.model.clone(),
-                deployment: self.usage.deployment.clone(),
-                attempt_no: self.usage.attempt_no,
-                input_tokens: self.input_estimate.min(self.input_bound),
-                output_tokens: self.bounded(self.output_estimate),
-            },
-            beside: self.on_the_way(),
-        };
-        if let Err(error) =
-            self.gateway
-                .journal
-                .append(Topic::Progress, self.partition, &progress.body())
-        {
-            tracing::warn!(request.id = %self.usage.request_id, "cannot mark a stream's progress: {error}");
-        }
-    }
-
-    /// What is billed where the provider did not say: never more than is held.
-    #[must_use]
-    pub fn estimate(&self, output_tokens: u64) -> Reading {
-        Reading::estimate(
-            self.input_estimate.min(self.input_bound),
-            self.bounded(output_tokens),
-        )
-    }
-
-    fn bounded(&self, output: u64) -> u64 {
-        self.output_bound.map_or(output, |bound| output.min(bound))
     }
 
     /// Writes USAGE: the call is over.

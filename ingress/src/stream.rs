@@ -5,6 +5,8 @@
 //! what was produced.
 
 mod assemble;
+mod name;
+mod out;
 mod priced;
 mod scan;
 
@@ -24,7 +26,8 @@ use crate::semantic_cache::Complete;
 use crate::synced::Synced;
 use crate::upstream::{Answer, UpstreamError};
 use crate::{Error, alerts, providers::openai};
-use scan::{Out, Scanner};
+use out::Out;
+use scan::Scanner;
 
 pub use assemble::assemble;
 pub use priced::priced;

@@ -5,9 +5,10 @@
 //! colon are a key and nothing else.
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem::{self, Finder};
 use schemas::Text;
 
+use super::name::Name;
+use super::out::Out;
 use crate::endpoint::Endpoint;
 use crate::json::{KEYS, is_empty_list, text_at};
 use crate::sse::{self, Event};
@@ -27,51 +28,6 @@ const LAST_EVENTS: [&str; 5] = [
     "transcript.text.done",
     "speech.audio.done",
 ];
-
-/// What is sent on: nothing copied while it is one piece.
-#[derive(Debug, Default)]
-pub struct Out {
-    one: Option<Bytes>,
-    many: BytesMut,
-}
-
-impl Out {
-    fn push(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-            return;
-        }
-        if self.many.is_empty() {
-            match self.one.take() {
-                None => {
-                    self.one = Some(bytes);
-                    return;
-                }
-                Some(first) => {
-                    self.many.reserve((first.len() + bytes.len()) * 2);
-                    self.many.extend_from_slice(&first);
-                }
-            }
-        }
-        self.many.extend_from_slice(&bytes);
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.one.as_ref().map_or(self.many.len(), Bytes::len)
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Everything since the last time.
-    pub fn take(&mut self) -> Bytes {
-        self.one
-            .take()
-            .unwrap_or_else(|| self.many.split().freeze())
-    }
-}
 
 /// What a stream has said so far.
 #[derive(Debug, Default)]
@@ -105,27 +61,10 @@ impl Seen {
     }
 }
 
-/// How the model's name is sent on.
-#[derive(Debug)]
-enum Name {
-    /// The first frame decides.
-    Unknown,
-    AsAsked,
-    /// Replaced in every frame: the very bytes to look for, where in them the name's value begins, and
-    /// its length.
-    Other {
-        find: Box<Finder<'static>>,
-        value_at: usize,
-        value_len: usize,
-    },
-}
-
 /// The state of one stream.
 #[derive(Debug)]
 pub struct Scanner {
     pub seen: Seen,
-    /// The JSON string of the name that the client asked for.
-    requested: Bytes,
     name: Name,
     show_usage: bool,
     /// A frame with usage waits for the next one, or for the end: only then is the cost known.
@@ -151,8 +90,7 @@ impl Scanner {
         Self {
             events: !endpoint.ends_with_done(),
             seen: Seen::default(),
-            requested: serde_json::to_string(requested).unwrap_or_default().into(),
-            name: Name::Unknown,
+            name: Name::new(requested),
             show_usage,
             hold_usage: false,
             rest: BytesMut::new(),
@@ -256,7 +194,7 @@ impl Scanner {
             self.seen.failed = true;
             return Verdict::Pass;
         }
-        let first = matches!(self.name, Name::Unknown);
+        let first = self.name.is_unknown();
         let (mut only_usage, mut tells_usage) = (false, false);
         if let Some(at) = KEYS.usage.first(data)
             && let Some(reading) = Reading::openai(&data[at..])
@@ -354,48 +292,8 @@ impl Scanner {
     }
 
     fn rename(&mut self, frame: &[u8]) -> Verdict {
-        if matches!(self.name, Name::Unknown) {
-            self.learn(frame);
-        }
-        let Name::Other {
-            find,
-            value_at,
-            value_len,
-        } = &self.name
-        else {
-            return Verdict::Pass;
-        };
-        let Some(key) = find.find(frame) else {
-            return Verdict::Pass;
-        };
-        let value = key + value_at..key + value_at + value_len;
-        let mut renamed = BytesMut::with_capacity(frame.len() + self.requested.len());
-        renamed.extend_from_slice(&frame[..value.start]);
-        renamed.extend_from_slice(&self.requested);
-        renamed.extend_from_slice(&frame[value.end..]);
-        Verdict::Replace(renamed.freeze())
-    }
-
-    /// What the provider calls the model is the same in all frames of a stream.
-    fn learn(&mut self, frame: &[u8]) {
-        let Some(at) = KEYS.model.first(frame) else {
-            return;
-        };
-        let Some(text) = text_at(frame, at) else {
-            return;
-        };
-        // With its quotes.
-        let value_len = text.len() + 2;
-        if frame[at..at + value_len] == self.requested[..] {
-            self.name = Name::AsAsked;
-            return;
-        }
-        let key = memmem::rfind(&frame[..at], b"\"model\"").unwrap_or(at);
-        self.name = Name::Other {
-            find: Box::new(Finder::new(&frame[key..at + value_len]).into_owned()),
-            value_at: at - key,
-            value_len,
-        };
+        let renamed = self.name.in_place(frame);
+        renamed.map_or(Verdict::Pass, Verdict::Replace)
     }
 }
 

@@ -106,6 +106,7 @@ fn samples(name: &str, kind: &Kind) -> Vec<Value> {
     let own = match name {
         "host" | "allowed_ips" => Some("10.0.0.7"),
         "model" => Some("groq/llama"),
+        "master_key" => Some("sk-of-mine"),
         "timezone" => Some("Europe/Berlin"),
         "custom_llm_provider" => Some("groq"),
         "budget_alerts" | "llm_exceptions" => Some("https://hooks.example/y"),

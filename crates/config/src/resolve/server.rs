@@ -29,7 +29,7 @@ pub(super) fn server(root: &View<'_>, config: &mut Config) {
     if let Some(key) = master.secret() {
         must_fit_a_header(&master, &key);
         if !key.expose().starts_with("sk-") {
-            master.warn("does not begin with sk-; some clients refuse such keys");
+            master.error("must begin with sk-");
         }
     }
     server.models_change = general.at("store_model_in_db").bool().unwrap_or(true);

@@ -23,6 +23,10 @@ fn unknown_keys_name_line_path_and_neighbour() {
         &["f.yaml:1: master_key: unknown key; it belongs in general_settings"],
     );
     check(
+        "general_settings: {master_key: of-my-own}\n",
+        &["f.yaml:1: general_settings.master_key: must begin with sk-"],
+    );
+    check(
         "general_settings:\n  zzzz: 1\n",
         &["f.yaml:2: general_settings.zzzz: unknown key"],
     );

@@ -11,9 +11,9 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use schemas::{Identity, Topic};
 use tokio::runtime::Handle;
 
+use crate::ahead::{Item, Place};
 use crate::garbage::Stray;
 use crate::log::Inner;
-use crate::reader::{Item, Place};
 use crate::{Error, framing};
 
 /// Bodies share blocks of memory of this size.

@@ -8,6 +8,7 @@
 //! that a consumer drops what comes twice and sees what is missing. No transaction, no consumer position
 //! and no producer id is relied on for that.
 
+mod ahead;
 mod append;
 mod ask;
 mod context;

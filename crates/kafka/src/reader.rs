@@ -3,163 +3,27 @@
 //! Everything of librdkafka happens on the worker's thread; here is only a queue, so that a `next` that
 //! is cancelled loses nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::Thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use journal::{Dealt, Error as LogError, Lag, Reader, Record, Start};
-use parking_lot::{Condvar, Mutex};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::{Partition, Topic};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::ahead::{Order, Part, Shared};
 use crate::log::{Inner, Open};
-use crate::member::{Calls, Membership};
+use crate::member::Membership;
 use crate::worker::Worker;
 use crate::{Error, topics};
-
-/// Records, and bytes of them, that are read ahead.
-const AHEAD: usize = 50_000;
-const AHEAD_BYTES: usize = 32 << 20;
-
-/// A place in one partition: index of the topic, partition, offset of the next record.
-pub type Place = (usize, i32, i64);
-
-/// What a reader asks of its worker.
-pub enum Order {
-    Seek(Start, oneshot::Sender<Result<(), String>>),
-}
-
-/// One message of the log.
-pub struct Item {
-    /// None: nothing to hand out (known, or no event), but the position moves past it.
-    pub record: Option<Record>,
-    pub after: Place,
-}
-
-/// What is known of a partition.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Part {
-    /// Dealt to this reader.
-    pub assigned: bool,
-    /// Everything before is handed out.
-    pub handed: i64,
-    /// Where the log ended at the last look.
-    pub end: Option<i64>,
-}
-
-/// Shared by a reader and its worker.
-pub struct Shared {
-    pub state: Mutex<State>,
-    /// Something for `next`.
-    pub news: Notify,
-    /// Room for the worker.
-    pub room: Condvar,
-    pub stop: Arc<AtomicBool>,
-}
-
-#[derive(Default)]
-pub struct State {
-    items: VecDeque<Item>,
-    bytes: usize,
-    /// By topic and partition.
-    pub parts: Vec<Vec<Part>>,
-    /// Until a seek.
-    pub reassigned: bool,
-    /// Repeated until a seek.
-    pub fault: Option<String>,
-    /// Until the brokers answer again: told at once, and again by every read that brings nothing.
-    trouble: Option<String>,
-    /// It was told.
-    told: bool,
-    /// Partitions were dealt, be it none.
-    pub joined: bool,
-    /// For commits, which wait for the broker: not on the worker's thread.
-    pub consumer: Option<Arc<BaseConsumer<Calls>>>,
-}
-
-impl State {
-    pub fn push(&mut self, item: Item) {
-        self.bytes += item.record.as_ref().map_or(0, |record| record.body.len());
-        self.items.push_back(item);
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.items.len() >= AHEAD || self.bytes >= AHEAD_BYTES
-    }
-
-    pub fn clear(&mut self) {
-        self.items.clear();
-        self.bytes = 0;
-    }
-
-    /// Something stands in the way.
-    pub fn trouble(&mut self, why: String) {
-        (self.trouble, self.told) = (Some(why), false);
-    }
-
-    /// Nothing does any more.
-    pub fn well(&mut self) {
-        self.trouble = None;
-    }
-
-    pub fn assigned(&self) -> impl Iterator<Item = (usize, i32, Part)> + '_ {
-        self.parts.iter().enumerate().flat_map(|(topic, parts)| {
-            let numbered = (0..).zip(parts.iter().copied());
-            numbered
-                .filter(|(_, part)| part.assigned)
-                .map(move |(partition, part)| (topic, partition, part))
-        })
-    }
-
-    pub fn part(&mut self, topic: usize, partition: i32) -> Option<&mut Part> {
-        let partition = usize::try_from(partition).ok()?;
-        self.parts.get_mut(topic)?.get_mut(partition)
-    }
-
-    fn take(&mut self, max: usize) -> Vec<Record> {
-        let mut records = Vec::with_capacity(max.min(self.items.len()));
-        while records.len() < max
-            && let Some(item) = self.items.pop_front()
-        {
-            let (topic, partition, next) = item.after;
-            if let Some(part) = self.part(topic, partition) {
-                part.handed = next;
-            }
-            if let Some(record) = item.record {
-                self.bytes -= record.body.len();
-                records.push(record);
-            }
-        }
-        records
-    }
-
-    /// What was not told yet.
-    fn news_of_trouble(&mut self) -> Option<String> {
-        let told = std::mem::replace(&mut self.told, true);
-        self.trouble.clone().filter(|_| !told)
-    }
-
-    fn lag(&self) -> u64 {
-        if !self.joined || self.reassigned {
-            return 1;
-        }
-        self.assigned()
-            .map(|(_, _, part)| match part.end {
-                Some(end) => u64::try_from(end - part.handed).unwrap_or(0),
-                None => 1,
-            })
-            .sum()
-    }
-}
 
 pub struct KafkaReader {
     shared: Arc<Shared>,
@@ -193,15 +57,7 @@ impl KafkaReader {
         // A reader of this process that was dropped may still hold the group's partitions; a broker that does
         // not answer gives them away by itself.
         let _ = tokio::time::timeout(log.settings.timeout, log.left(Some(group))).await;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                parts,
-                ..State::default()
-            }),
-            news: Notify::new(),
-            room: Condvar::new(),
-            stop: Arc::default(),
-        });
+        let shared = Arc::new(Shared::of(parts));
         let (orders, receiver) = channel();
         let (alive, ended) = watch::channel(());
         log.open.lock().push(Open {

@@ -20,10 +20,10 @@ use schemas::Topic;
 use tokio::runtime::Handle;
 
 use crate::Error;
+use crate::ahead::{Order, Part, Place, Shared};
 use crate::desk::{Desk, Taken};
 use crate::log::Inner;
 use crate::member::{Calls, Membership, consumer};
-use crate::reader::{Order, Place, Shared};
 
 mod places;
 
@@ -369,7 +369,7 @@ impl Worker {
     fn look_at_ends(&mut self) {
         let (places, behind): (Vec<(usize, i32)>, bool) = {
             let state = self.shared.state.lock();
-            let behind = |part: crate::reader::Part| part.end.is_none_or(|end| end > part.handed);
+            let behind = |part: Part| part.end.is_none_or(|end| end > part.handed);
             let behind = state.assigned().any(|(_, _, part)| behind(part));
             let all = state
                 .assigned()

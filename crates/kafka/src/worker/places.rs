@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{NAP, Worker, floor};
-use crate::reader::Order;
+use crate::ahead::Order;
 
 impl Worker {
     /// Takes the reader's own start, as soon as the brokers answer.

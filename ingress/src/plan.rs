@@ -150,6 +150,9 @@ impl Plan {
         let cost = |served: &Arc<Served>| facts?.cost(gateway, served);
         let window = |served: &Arc<Served>| facts?.of_price(gateway, served, Price::max_input);
         let size = |served: &Arc<Served>| facts.map_or(0, |facts| facts.size(served));
+        let allowed = |served: &Arc<Served>| {
+            facts.is_none_or(|facts| !facts.barred.contains(&served.shown.name))
+        };
         let ask = match facts {
             None => Ask::default(),
             Some(facts) => Ask {
@@ -164,7 +167,7 @@ impl Plan {
                 class: facts.class,
                 cost: facts.by_price.then_some(&cost),
                 window: Some(&window),
-                allowed: None,
+                allowed: (!facts.barred.is_empty()).then_some(&allowed),
             },
         };
         let attempts = &mut self.attempts;

@@ -181,6 +181,11 @@ pub(crate) const ALIASES: &[Alias] = &[
         meaning: "where budget state is kept for several processes",
     },
     Alias {
+        canonical: "tollgate.budgets.timezone",
+        names: &["litellm_settings.timezone"],
+        meaning: "the zone in which days, weeks and months begin",
+    },
+    Alias {
         canonical: "tollgate.cache.url",
         names: &["tollgate.cache.service_url"],
         meaning: "a cache-service of its own",

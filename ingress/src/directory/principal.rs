@@ -146,6 +146,17 @@ impl Principal {
         own.or(team).map(Vec::as_slice)
     }
 
+    /// Whether the key or its team is limited to some models.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        let own = self.key.as_ref().map(|key| &key.models);
+        let of_team = self.team.as_ref().map(|team| &team.models);
+        [own, of_team]
+            .into_iter()
+            .flatten()
+            .any(|names| restricts(names))
+    }
+
     /// # Errors
     /// When the key, or its team, is limited to other models. Both must allow it.
     pub fn may_use(&self, model: &str) -> Result<(), Error> {

@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) must_fit: bool,
     pub(super) class: Class,
     pub(super) by_price: bool,
+    /// Names that the caller may not use, and that no list of its own leads to: thresholds do not, either.
+    pub(super) barred: Vec<Text>,
 }
 
 impl Facts {
@@ -74,6 +76,7 @@ impl Facts {
             must_fit: rules.pre_call_checks,
             class: Class::Ordinary,
             by_price: false,
+            barred: Vec::new(),
         };
         facts.by_price = rules.cost_threshold.is_some()
             || [Some(rules.strategy), rules.then].contains(&Some(config::Strategy::Cost));
@@ -112,6 +115,19 @@ impl Facts {
             Class::Ordinary
         };
         facts.must_fit |= facts.class != Class::Ordinary;
+        if let (true, Some(all)) = (
+            facts.class != Class::Ordinary && caller.is_limited(),
+            models.everything(),
+        ) {
+            let name = |member: &routing::Member<Arc<Served>>| member.served.shown.name.clone();
+            let mut names: Vec<Text> = all.members().iter().map(name).collect();
+            names.sort_unstable();
+            names.dedup();
+            let own = groups.iter().filter(|group| !Arc::ptr_eq(group, all));
+            let own: Vec<Text> = own.flat_map(|group| group.members()).map(name).collect();
+            names.retain(|other| caller.may_use(other).is_err() && !own.contains(other));
+            facts.barred = names;
+        }
         facts
     }
 

@@ -443,3 +443,41 @@ async fn slow_ones_are_asked_last() {
     let off = Pool::of(&[slow, as_it_is], |_| {}).await;
     assert!(off.calls(40, json!({})).await[0] > 0);
 }
+
+/// Thresholds send a call to no name that its key may not use.
+#[tokio::test]
+async fn thresholds_keep_to_the_models_of_a_key() {
+    let world = World::with(|config| {
+        config.routing.cost_threshold = "1".parse().ok();
+        for (name, cost) in [("one", "0.03"), ("up-2", "0.0005")] {
+            let entry = config.models.iter_mut().find(|e| e.model_name == name);
+            entry.unwrap().hints.cost = cost.parse().ok();
+        }
+        config
+            .models
+            .retain(|entry| ["one", "up-2"].contains(&&*entry.model_name));
+        // Hints count where no price is known.
+        for entry in &mut config.models {
+            entry.provider = "unlisted".to_owned();
+        }
+    })
+    .await;
+    let limited = world.key(json!({"models": ["one"]})).await;
+    let both = world.key(json!({"models": ["one", "up-2"]})).await;
+    let team = json!({"team_alias": "t", "models": ["one"]});
+    let team = world.manage(MASTER, "/team/new", team).await.json();
+    let of_team = world.key(json!({"team_id": team["team_id"]})).await;
+    for (key, upstream) in [
+        (MASTER, "up-2"),
+        (&*both, "up-2"),
+        (&*limited, "up-1"),
+        (&*of_team, "up-1"),
+    ] {
+        let told = world
+            .chat(key, json!({"model": "one", "max_tokens": 5}))
+            .await;
+        assert_eq!(told.status, 200, "{}", told.text);
+        let sent: Value = serde_json::from_str(world.provider.bodies().last().unwrap()).unwrap();
+        assert_eq!(sent["model"], upstream);
+    }
+}

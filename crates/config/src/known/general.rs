@@ -9,6 +9,8 @@ use crate::kind::{Kind, Setting};
 const SECRETS: &str = "secret managers do not take effect yet; give os.environ/NAME";
 const RESET: &str = "a budget's window is a function of time: nothing resets it";
 const RETENTION: &str = "usage rows stay: give ClickHouse's table usage_rows a TTL";
+const QUEUE: &str = "calls do not wait in a queue: where there is no room they are refused";
+const FILES: &str = "file and batch endpoints do not take effect yet";
 const FORWARD: &str = "headers of clients do not travel to providers yet";
 
 #[rustfmt::skip] // a table is read by its rows
@@ -132,6 +134,42 @@ pub(super) const SETTINGS: &[Setting] = &[
     never("disable_master_key_return", Kind::Bool, "always so: the master key is never returned"),
     never("control_plane_url", Kind::Url, UI),
     never("plugins", ANY_LIST, UI),
+    never("enforce_fallback_budget", Kind::Bool, "always so: one hold covers a request and all that it falls back to"),
+    never("fail_closed_budget_enforcement", Kind::Bool, "always so: what cannot be checked against a hard budget is refused"),
+    later("fail_closed_rate_limit_enforcement", Kind::Bool, "without Redis, hard budgets refuse, and limits hold by bounds of each process"),
+    later("enforce_fallback_model_access", Kind::Bool, "fallbacks of the file are asked for every key that may use the first name; thresholds keep to a key's models"),
+    later("missing_session_id", Kind::Text, "calls without a session stay without one"),
+    later("include_call_id_in_error_body", Kind::Bool, "the id of a call is in the header x-litellm-call-id, of errors too"),
+    later("max_in_flight_requests_per_worker", Kind::Positive, QUEUE),
+    later("max_queued_requests_per_worker", Kind::Count, QUEUE),
+    later("admission_queue_timeout_seconds", Kind::Number, QUEUE),
+    later("sse_keepalive_ping_interval_seconds", Kind::Number, "keep-alive comments in streams do not take effect yet"),
+    later("spend_capture_rate_check", Kind::Any, "`tollgate audit` holds the books against each other, not against a provider's invoice"),
+    later("forward_llm_provider_auth_headers", Kind::Bool, FORWARD),
+    later("enforce_rbac", Kind::Bool, SSO),
+    later("custom_key_policy", Kind::Text, "code of one's own cannot be loaded"),
+    later("disable_batch_input_file_rate_limiting", Kind::Bool, FILES),
+    later("skip_batch_input_file_rate_limiting_*", Kind::Any, FILES),
+    later("max_batch_*", Kind::Any, FILES),
+    later("max_file_*", Kind::Any, FILES),
+    later("allowed_file_extensions", TEXTS, FILES),
+    later("blocked_file_extensions", TEXTS, FILES),
+    later("vector_store_deny_by_default", Kind::Bool, "vector stores do not take effect yet"),
+    later("search_tool_deny_by_default", Kind::Bool, "search tools do not take effect yet"),
+    later("enable_mcp_registry", Kind::Bool, "MCP servers do not take effect yet"),
+    later("require_end_user_mcp_access_defined", Kind::Bool, "MCP servers do not take effect yet"),
+    later("require_key_mcp_access_defined", Kind::Bool, "MCP servers do not take effect yet"),
+    later("allow_unmanaged_response_ids", Kind::Bool, "ids of answers pass as the provider made them"),
+    never("enable_drain_endpoint", Kind::Bool, "SIGTERM drains a process; tollgate.drain says how"),
+    never("drain_endpoint_token", Kind::Secret, "SIGTERM drains a process; tollgate.drain says how"),
+    never("dangerously_permit_weak_or_unset_master_key", Kind::Bool, "where no master key is given, one is made"),
+    never("user_api_key_cache_max_size", Kind::Count, "all keys are in memory; a change holds within a second"),
+    never("scope_spend_list_endpoints_to_caller", Kind::Bool, "always so: a key sees its own"),
+    never("legacy_unscoped_spend_list_endpoints", Kind::Bool, "a key sees its own"),
+    never("disable_env_credential_login", Kind::Bool, UI),
+    never("auto_redirect_ui_login_to_sso", Kind::Bool, UI),
+    never("max_failed_login_*", Kind::Any, UI),
+    never("failed_login_*", Kind::Any, UI),
     never("litellm_license", Kind::Secret, "no feature needs a license"),
     never("num_workers", Kind::Positive, "one process uses every core it is given"),
 ];

@@ -125,6 +125,7 @@ pub(crate) const TOP: &[Setting] = &[
     later("assistant_settings", ANY_MAP, "assistants do not take effect yet"),
     later("default_vertex_config", ANY_MAP, "Vertex AI's own dialect does not take effect yet"),
     later("default_team_settings", ANY_LIST, CALLBACK),
+    never("worker_registry", ANY_LIST, UI),
     later("include", TEXTS, "other files are not read: put their contents into this one"),
 ];
 

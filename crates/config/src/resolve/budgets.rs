@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use schemas::NanoUsd;
+
 use super::pick::pick;
 use crate::settings::{Budgets, Config};
 use crate::view::View;
@@ -14,8 +16,14 @@ const HOLD_S_MAX: u64 = 315_360_000;
 pub(super) fn budgets(root: &View<'_>, config: &mut Config) {
     let section = root.get("tollgate.budgets");
     let budgets = &mut config.budgets;
-    budgets.global_max_budget =
-        pick(root, "litellm_settings.max_budget").and_then(|view| view.usd());
+    let over_all = pick(root, "litellm_settings.max_budget");
+    budgets.global_max_budget = over_all.as_ref().and_then(View::usd);
+    if let (Some(view), Some(NanoUsd::ZERO)) = (&over_all, budgets.global_max_budget)
+        && view.path == "litellm_settings.max_budget"
+    {
+        view.warn("0 is no budget, as in LiteLLM; general_settings.global_max_budget: 0 refuses every call");
+        budgets.global_max_budget = None;
+    }
     budgets.global_parallel = pick(root, "general_settings.global_max_parallel_requests")
         .and_then(|view| view.count_u32());
     let period = pick(root, "litellm_settings.budget_duration");
@@ -33,8 +41,9 @@ pub(super) fn budgets(root: &View<'_>, config: &mut Config) {
     if let Some(usd) = section.at("unpriced_ceiling").usd() {
         budgets.unpriced_ceiling = usd;
     }
-    let zone = section.at("timezone");
-    if let Some(name) = zone.text() {
+    if let Some(zone) = pick(root, "tollgate.budgets.timezone")
+        && let Some(name) = zone.text()
+    {
         match jiff::tz::TimeZone::get(&name) {
             Ok(_) => budgets.timezone = name,
             Err(_) => {

@@ -41,7 +41,12 @@ pub(super) fn retries(root: &View<'_>, config: &Config, routing: &mut Routing) {
 /// `TimeoutErrorRetries: 2` and its like.
 fn by_kind(section: &View<'_>) -> BTreeMap<FailureKind, u32> {
     let mut found = BTreeMap::new();
+    let mut others = None;
     for (word, view) in section.entries() {
+        if word == "DefaultRetries" {
+            others = view.count_u32();
+            continue;
+        }
         match (FailureKind::of(&word), view.count_u32()) {
             (Some(kind), Some(count)) => {
                 found.insert(kind, count);
@@ -49,6 +54,10 @@ fn by_kind(section: &View<'_>) -> BTreeMap<FailureKind, u32> {
             (None, _) => view.error("is not a kind of failure; write e.g. TimeoutErrorRetries"),
             (Some(_), None) => {}
         }
+    }
+    // Whatever has no number of its own.
+    for (kind, count) in FailureKind::ALL.into_iter().zip(others.into_iter().cycle()) {
+        found.entry(kind).or_insert(count);
     }
     found
 }

@@ -251,3 +251,60 @@ fn what_would_be_read_as_nothing_is_refused() {
     assert!(routing.hidden.contains("c") && !routing.hidden.contains("d"));
     assert_eq!(routing.aliases["d"], "b");
 }
+
+/// What LiteLLM's documentation lists in November 2026 is known here: it takes effect, or its reason is told.
+#[test]
+fn settings_of_litellm_today_are_known() {
+    for (section, names) in [
+        ("litellm_settings", "
+        langfuse_enable_update_trace_keys request_correlation_in_logs enable_redis_auth_cache
+        disable_stop_sequence_limit disable_aiohttp_transport http2 force_redis_hash_tag_grouping
+        disable_end_user_cost_tracking cost_discount_config key_generation_settings
+        route_all_chat_openai_to_responses skip_system_message_in_guardrail skip_tool_message_in_guardrail
+        key_alias_pattern user_url_validation default_team_params budget_reset_time
+        overwrite_user_with_key_hash ssl_verify timezone"),
+        ("general_settings", "
+        enable_drain_endpoint drain_endpoint_token disable_env_credential_login allow_unmanaged_response_ids
+        vector_store_deny_by_default search_tool_deny_by_default enforce_fallback_model_access
+        enforce_fallback_budget missing_session_id disable_batch_input_file_rate_limiting
+        skip_batch_input_file_rate_limiting_for_providers skip_batch_input_file_rate_limiting_for_models
+        dangerously_permit_weak_or_unset_master_key fail_closed_budget_enforcement
+        fail_closed_rate_limit_enforcement max_in_flight_requests_per_worker max_queued_requests_per_worker
+        admission_queue_timeout_seconds scope_spend_list_endpoints_to_caller
+        legacy_unscoped_spend_list_endpoints max_batch_file_records max_batch_file_uploads_per_day
+        max_file_downloads_per_minute max_file_size_mb allowed_file_extensions blocked_file_extensions
+        custom_key_policy user_api_key_cache_max_size include_call_id_in_error_body spend_capture_rate_check
+        max_failed_login_attempts_per_source max_failed_login_attempts_per_source_overrides
+        failed_login_window_seconds failed_login_block_seconds sse_keepalive_ping_interval_seconds
+        trusted_proxy_ranges maximum_daily_tag_spend_retention_period auto_redirect_ui_login_to_sso
+        enable_mcp_registry enforce_rbac forward_llm_provider_auth_headers
+        require_end_user_mcp_access_defined require_key_mcp_access_defined
+        health_check_skip_disabled_background_models database_connection_pool_timeout
+        mcp_trusted_proxy_ranges background_health_check_model_groups"),
+        ("router_settings", "
+        enable_weighted_failover fallback_access_check fallback_budget_check keepalive_seconds
+        allow_client_keepalive_override background_health_check_model_groups
+        health_check_ignore_transient_errors auto_router_capability_limit heuristic_v2_router_limit redis_db"),
+    ] {
+        for name in names.split_whitespace() {
+            let text = format!("{section}: {{{name}: null}}\n");
+            let told = config::parse(&text, "f.yaml", &super::env);
+            assert!(told.is_ok(), "{told:?}");
+        }
+    }
+    let loaded = load(
+        "router_settings: {retry_policy: {TimeoutErrorRetries: 3, DefaultRetries: 1}}\n\
+         litellm_settings: {max_budget: 0, timezone: US/Eastern}\n",
+    );
+    let kinds = &loaded.config.routing.retries.by_kind;
+    assert_eq!(kinds[&config::FailureKind::Timeout], 3);
+    assert_eq!(kinds[&config::FailureKind::Server], 1);
+    let budgets = &loaded.config.budgets;
+    assert_eq!(
+        (budgets.global_max_budget, &*budgets.timezone),
+        (None, "US/Eastern")
+    );
+    assert_eq!(loaded.warnings[0].path, "litellm_settings.max_budget");
+    let none = load("general_settings: {global_max_budget: 0}\n").config;
+    assert_eq!(none.budgets.global_max_budget, Some(schemas::NanoUsd::ZERO));
+}

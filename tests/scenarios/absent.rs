@@ -21,7 +21,7 @@ async fn readiness(process: &Gateway) -> Option<(bool, String)> {
 
 /// Waits until it is ready, or not, and says all of these words.
 async fn says(process: &Gateway, ready: bool, words: &[&str]) {
-    let deadline = Instant::now() + Duration::from_secs(45);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let said = readiness(process).await;
         if let Some((is, text)) = &said
@@ -72,7 +72,7 @@ async fn every_role_starts_without_the_parts_that_are_not_there() {
         let text = text.text().await.unwrap();
         text.contains("tollgate_lane_events_total{lane=\"budget\"} 1")
     };
-    let deadline = Instant::now() + Duration::from_secs(45);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !settled().await {
         assert!(Instant::now() < deadline, "not settled\n{}", world.log());
         tokio::time::sleep(Duration::from_millis(20)).await;

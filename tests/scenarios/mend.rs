@@ -27,7 +27,7 @@ fn said(world: &World, succeeds: bool, arguments: &[&str]) -> String {
 
 /// Waits until a billing process says this of itself.
 async fn told(world: &World, words: &str) {
-    let deadline = Instant::now() + Duration::from_secs(45);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let mut texts = Vec::new();
         for billing in &world.billing {
@@ -94,7 +94,7 @@ async fn a_lost_event_is_accepted_as_lost_before_hard_budgets_open_again() {
     world.parts.as_ref().unwrap().forget(&world.prefix);
     world.ingresses[0].again();
     told(&world, "hard budgets refuse").await;
-    let deadline = Instant::now() + Duration::from_secs(45);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let is_served = async || {
         let answer = world.chat_as(&free, "hi").try_send().await;
         answer.is_ok_and(|answer| answer.status == 200)

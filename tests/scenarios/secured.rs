@@ -124,7 +124,7 @@ async fn brokers_over_tls_with_a_password() {
 /// What a gateway that is not ready says is missing, and what is late.
 async fn unready(gateway: &Gateway) -> String {
     let url = format!("{}/health/readiness", gateway.url());
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Ok(answer) = tests::client::http().get(&url).send().await {
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -130,6 +130,13 @@ impl Gateway {
     /// Starts it again over the same data, after it was killed or stopped, without waiting.
     pub fn again(&mut self) {
         self.kill();
+        // The engine of `up` dies with it, a moment later where the machine is busy.
+        let deadline = Instant::now() + PATIENCE;
+        let port = ("127.0.0.1", self.launch.clickhouse_port);
+        while self.launch.role == "up" && std::net::TcpListener::bind(port).is_err() {
+            assert!(Instant::now() < deadline, "its engine goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         *self = Self::spawn(self.launch.clone());
     }
 

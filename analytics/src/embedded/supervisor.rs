@@ -23,6 +23,9 @@ const BACKOFF_LAST: Duration = Duration::from_secs(5);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// Pause between two questions to a child that does not answer yet.
 const POLL: Duration = Duration::from_millis(20);
+/// The child of a process that was killed dies with it, but its memory is not gone at once: a start right behind it
+/// waits so long for the port.
+const DYING: Duration = Duration::from_secs(5);
 /// From asking the child to end until it is killed.
 const END_GRACE: Duration = Duration::from_secs(12);
 
@@ -83,7 +86,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the child that `command` makes, again and again. Returns at once; see [`Self::wait_ready`].
+    /// Starts the child that `command` makes, again and again. Returns at once, unless the address is taken; see
+    /// [`Self::wait_ready`].
     ///
     /// The child must call [`super::serve`] on `options.addr`. Its standard streams are those that
     /// `command` sets.
@@ -170,14 +174,21 @@ impl Drop for Supervisor {
     }
 }
 
-/// Whether the address is free now. Somebody may take it a moment later; the child then says so.
+/// Whether the address is free, or soon is. Somebody may take it a moment later; the child then says so.
 fn probe(addr: SocketAddr) -> Result<(), SupervisorError> {
-    match std::net::TcpListener::bind(addr) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(SupervisorError::PortInUse(addr))
+    let deadline = Instant::now() + DYING;
+    loop {
+        match std::net::TcpListener::bind(addr) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                return Err(SupervisorError::Listen {
+                    addr,
+                    source: error,
+                });
+            }
+            Err(_) if Instant::now() < deadline => std::thread::sleep(POLL),
+            Err(_) => return Err(SupervisorError::PortInUse(addr)),
         }
-        Err(source) => Err(SupervisorError::Listen { addr, source }),
     }
 }
 

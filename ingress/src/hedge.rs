@@ -59,15 +59,20 @@ impl Exchange {
             }
             ended = &mut second => (ended, first),
         };
+        // A stream that begins with an error is no answer, whatever its status says.
+        let error = |answer: &Answer| openai::first_error(answer.peeked());
         match ended {
-            Ok(answer) if answer.status.is_success() => {
+            Ok(answer) if answer.status.is_success() && error(&answer).is_none() => {
                 drop(left);
                 self.give_up_aside()?;
                 Ok(answer)
             }
             failed => {
                 let failed = match failed {
-                    Ok(mut answer) => crate::relay::refusal(self, &mut answer).await,
+                    Ok(mut answer) => match error(&answer) {
+                        Some(error) => Failed::provider(self, error),
+                        None => crate::relay::refusal(self, &mut answer).await,
+                    },
                     Err((source, begun)) => self.lost(source, begun),
                 };
                 self.lose(*failed)?;

@@ -223,6 +223,13 @@ impl Answer {
         }
     }
 
+    /// What [`Self::peek`] has read, behind comments; nothing before it.
+    #[must_use]
+    pub fn peeked(&self) -> &[u8] {
+        let ahead = self.ahead.as_deref().unwrap_or_default();
+        &ahead[sse::behind_comments(ahead)..]
+    }
+
     /// All of it.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use schemas::{Micros, NanoUsd, Outcome, Topic};
 use serde_json::json;
 
 use crate::failover::{broken, header, second};
-use crate::provider::{Provider, STREAM_HEAD, Step, chunk, plain, stream};
+use crate::provider::{Provider, STREAM_HEAD, Step, chunk, last_chunk, plain, stream};
 use crate::world::{MASTER, World, bill, events};
 
 /// `one` stands at two providers, the first of which is asked first.
@@ -196,23 +196,36 @@ async fn the_first_may_still_win() {
 
 #[tokio::test]
 async fn a_hedge_that_fails_leaves_the_first_one_alone() {
-    let (world, other) = hedging(|_| {}).await;
-    let word = std::sync::Arc::new(tokio::sync::Notify::new());
-    let mut script = vec![Step::Wait(word.clone())];
-    script.extend(plain("up-1"));
-    world.provider.script(script);
-    other.script(broken());
-    let failed = async {
-        while !world.get("/health").await.text.contains(r#""failures":1"#) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        word.notify_one();
-    };
-    let (told, ()) = tokio::join!(world.chat(MASTER, json!({})), failed);
-    assert_eq!(told.status, 200, "{}", told.text);
-    let usages = world.ended(1).await;
-    assert_eq!((usages.len(), usages[0].attempt_no), (1, 2));
-    assert_eq!(&*usages[0].model, "up-1");
+    let error = r#"data: {"error":{"message":"overloaded","code":529}}"#;
+    let begins_so = [
+        Step::Send(STREAM_HEAD.into()),
+        chunk(&format!("{error}\n\n")),
+        last_chunk(),
+    ];
+    for (streamed, fails, answers) in [
+        (false, broken(), plain("up-1")),
+        (true, begins_so.to_vec(), stream("up-1")),
+    ] {
+        let (world, other) = hedging(|_| {}).await;
+        let word = std::sync::Arc::new(tokio::sync::Notify::new());
+        let mut script = vec![Step::Wait(word.clone())];
+        script.extend(answers);
+        world.provider.script(script);
+        other.script(fails);
+        let failed = async {
+            while !world.get("/health").await.text.contains(r#""failures":1"#) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            word.notify_one();
+        };
+        let call = world.chat(MASTER, json!({ "stream": streamed }));
+        let (told, ()) = tokio::join!(call, failed);
+        assert_eq!(told.status, 200, "{}", told.text);
+        assert!(!told.text.contains("overloaded"), "{}", told.text);
+        let usages = world.ended(1).await;
+        assert_eq!((usages.len(), usages[0].attempt_no), (1, 2));
+        assert_eq!(&*usages[0].model, "up-1");
+    }
 }
 
 /// Both at their worst must fit in; what is held more is known to the log before it is used.

@@ -67,8 +67,17 @@ async fn a_paraphrase_hits_and_a_trap_does_not(shape: Shape) {
     let world = World::with(shape, ON).start().await;
     let ask = |question: &str| world.chat(question);
     assert_eq!(ask("How can I reset my password?").send().await.status, 200);
-    let hit = ask("How do I reset my password?").send().await;
-    let told = hit.header("x-tollgate-cache").to_owned();
+    // Who looks on a busy machine may have no time to find it, and is told of a miss.
+    let look = ask("How do I reset my password?").with("cache", json!({"no-store": true}));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let told = loop {
+        let told = look.send().await;
+        let told = told.header("x-tollgate-cache").to_owned();
+        if told.starts_with("hit") {
+            break told;
+        }
+        assert!(std::time::Instant::now() < deadline, "it is not found");
+    };
     assert!(
         told.starts_with("hit; kind=semantic; similarity=0.9"),
         "{told}"

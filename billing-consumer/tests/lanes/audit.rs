@@ -240,7 +240,6 @@ async fn a_world_under_load_is_found_clean() {
         let report = audit_within(&world, Duration::from_secs(60)).await;
         assert!(report.is_clean(), "{report}");
         assert!(number(&report, "events") >= least / 20 * 20, "{report}");
-        assert!(number(&report, "by both") > 0, "{report}");
     }
     feed.abort();
 }

@@ -52,7 +52,10 @@ async fn the_same_question_is_answered_from_the_cache_for_nothing(shape: Shape) 
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     let hit = loop {
         let answer = look.send().await;
-        if answer.header("x-tollgate-cache").starts_with("hit") {
+        if answer
+            .header("x-tollgate-cache")
+            .starts_with("hit; kind=exact")
+        {
             break answer;
         }
         assert!(std::time::Instant::now() < deadline, "it is not kept");
@@ -160,12 +163,19 @@ async fn hits_survive_a_restart_and_can_be_refused(shape: Shape) {
     world.stop();
     world.restart().await;
     let chat = world.chat("What is the capital of France?");
-    assert!(
-        chat.send()
-            .await
-            .header("x-tollgate-cache")
-            .starts_with("hit; kind=exact")
-    );
+    // Who looks on a busy machine may have no time to find it.
+    let look = chat.clone().with("cache", json!({"no-store": true}));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let mut missed = 0;
+    while !look
+        .send()
+        .await
+        .header("x-tollgate-cache")
+        .starts_with("hit; kind=exact")
+    {
+        missed += 1;
+        assert!(std::time::Instant::now() < deadline, "it is not found");
+    }
     let fresh = chat
         .clone()
         .with("cache", json!({"no-cache": true}))
@@ -176,7 +186,7 @@ async fn hits_survive_a_restart_and_can_be_refused(shape: Shape) {
         "{:?}",
         fresh.headers
     );
-    assert_eq!(world.provider.books().requests, 2);
+    assert_eq!(world.provider.books().requests, 2 + missed);
 }
 
 /// `include_cost_in_streaming_usage`, for an answer that was paid for and for one that was kept.

@@ -6,7 +6,7 @@ use serde_json::json;
 use test_servers::Redis;
 use tests::{Provider, Script};
 
-use super::{Cast, PATIENCE, failing, last, swap};
+use super::{Cast, PATIENCE, cache_says, failing, last, swap};
 
 const FILE: &str = include_str!("../../../deploy/reference-configs/02-blueprint.yaml");
 const CLAUDE: &str = "claude-sonnet-4-20250514";
@@ -67,11 +67,7 @@ async fn everything_takes_effect() {
     // Three words at 3 and five at 15 USD a million.
     assert_eq!(told.header("x-litellm-response-cost"), "0.000084");
     // The very same question is answered from the cache, a similar one is not.
-    let again = ask("How are you?").send().await;
-    assert_eq!(
-        again.header("x-tollgate-cache"),
-        "hit; kind=exact; similarity=1.0000"
-    );
+    cache_says(ask("How are you?"), "hit; kind=exact; similarity=1.0000").await;
     assert_eq!(
         ask("How are you now?")
             .send()

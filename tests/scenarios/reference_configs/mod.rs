@@ -166,6 +166,23 @@ async fn answered(request: reqwest::RequestBuilder) -> Answered {
     }
 }
 
+/// Asks until the cache says this. A busy machine takes longer than a look-up may, which then is a miss: nothing is
+/// kept of what is asked here, so that what is found was there before.
+async fn cache_says(chat: Chat, expected: &str) {
+    let chat = chat.with("cache", serde_json::json!({ "no-store": true }));
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let told = chat.clone().send().await;
+        assert_eq!(told.status, 200, "{}", told.text);
+        let cache = told.header("x-tollgate-cache");
+        if cache.starts_with(expected) {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{cache}, not {expected}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The models that a provider was asked for, oldest first.
 fn asked(provider: &Provider) -> Vec<String> {
     let name = |body: &bytes::Bytes| -> String {

@@ -18,8 +18,8 @@ use crate::progress::Progress;
 use crate::status::{Board, Name};
 
 /// With nothing to read but a log that is not at its end (records that are not durable yet), a lane
-/// believes that it is done after this many looks.
-const LOOKS: u32 = 20;
+/// believes that it is done after this long, and twice the time that its log may gather records.
+const BELIEF: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(10);
 
 pub(crate) struct Intake {
@@ -43,8 +43,20 @@ pub(crate) struct Intake {
     /// A position is on its way to the log.
     committing: bool,
     empty_looks: u32,
+    /// So many of them are enough, whatever the log says.
+    looks: u32,
+    /// The lane is to stop, and has begun to read what is left.
+    ending: bool,
+    /// It knows how far the log went by then.
+    end_known: bool,
     /// The last read has failed.
     unread: bool,
+}
+
+/// Empty looks after which a lane believes that it is done.
+fn looks(pause: Duration) -> u32 {
+    let looks = (BELIEF + pause * 2).as_millis() / LOOK.as_millis();
+    u32::try_from(looks).unwrap_or(u32::MAX)
 }
 
 /// What became of a read.
@@ -107,6 +119,9 @@ impl Intake {
             dirty: false,
             committing: false,
             empty_looks: 0,
+            looks: looks(pause),
+            ending: false,
+            end_known: false,
             unread: false,
         }
     }
@@ -172,6 +187,7 @@ impl Intake {
             (self.reread, self.looked, self.empty_looks) = (false, false, 0);
         }
         if self.is_stopping() {
+            self.begin_to_end().await?;
             if self.empty_looks > 0 {
                 tokio::time::sleep(LOOK).await;
             }
@@ -254,6 +270,18 @@ impl Intake {
         self.publish_gaps();
     }
 
+    /// What was seen before the lane was to stop says nothing about what has come since.
+    async fn begin_to_end(&mut self) -> Result<(), journal::Error> {
+        if !self.ending {
+            (self.ending, self.empty_looks) = (true, 0);
+        }
+        if !self.end_known {
+            self.reader.look_at_end().await?;
+            self.end_known = true;
+        }
+        Ok(())
+    }
+
     /// Where the lane stands, with the batch in the making.
     fn standing(&self) -> Standing {
         Standing {
@@ -267,7 +295,7 @@ impl Intake {
         self.waiting.is_empty()
             && !self.reread
             && self.empty_looks > 0
-            && (self.none_left() || self.empty_looks >= LOOKS)
+            && (self.none_left() || self.empty_looks >= self.looks)
     }
 
     /// Everything is applied that was in the log at `since`: now, or at some moment after. `last` is the end
@@ -284,10 +312,10 @@ impl Intake {
     }
 
     /// The lane is to stop, and has brought what it was to bring: everything, or where others go on, what
-    /// was there a moment ago.
+    /// was there when it was told to.
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_stopping()
-            && (self.is_at_end() || (self.offsets && self.has_passed(Micros(i64::MAX), None)))
+        let passed = self.offsets && self.end_known && self.has_passed(Micros(i64::MAX), None);
+        self.ending && (self.is_at_end() || passed)
     }
 
     /// Tells how far the log is read.

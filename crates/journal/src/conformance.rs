@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use schemas::{Event as _, Identity, Partition, Topic, Usage};
 
-use crate::{EventLog, HighWater, Mark, Reader, Record, Start, Verdict};
+use crate::{EventLog, HighWater, Lag, Mark, Reader, Record, Start, Verdict};
 
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ pub async fn conformance<L: EventLog>(make: impl AsyncFn() -> L) {
     groups_do_not_know_each_other(&make().await).await;
     a_reader_goes_where_it_is_told(&make().await).await;
     a_waiting_reader_is_woken(&make().await).await;
+    who_looks_at_the_end_knows_of_all_before(&make().await).await;
     an_empty_log_answers_in_time(&make().await).await;
     large_batches_and_bodies_arrive(&make().await).await;
 }
@@ -242,6 +243,20 @@ async fn a_waiting_reader_is_woken(log: &impl EventLog) {
             append(log, Topic::Usage, 0, text.clone())
         );
         assert_eq!(came[0].body, with_schema(text));
+    }
+}
+
+async fn who_looks_at_the_end_knows_of_all_before(log: &impl EventLog) {
+    let mut reader = log
+        .reader("end", &[Topic::Usage], Start::Beginning)
+        .await
+        .expect("a reader");
+    for _ in 0..3 {
+        append(log, Topic::Usage, 1, "one").await;
+        reader.look_at_end().await.expect("the log tells its end");
+        assert!(!matches!(reader.lag(), Lag::Bytes(0) | Lag::Records(0)));
+        take(&mut *reader, 1).await;
+        assert!(matches!(reader.lag(), Lag::Bytes(0) | Lag::Records(0)));
     }
 }
 

@@ -161,6 +161,15 @@ pub trait Reader: Send {
     /// The place cannot be found.
     async fn seek(&mut self, start: &Start) -> Result<(), Error>;
 
+    /// Learns where the log ends now: [`lag`](Self::lag) then counts all that was in it at this call. A log
+    /// that always knows has nothing to do.
+    ///
+    /// # Errors
+    /// The backend does not say.
+    async fn look_at_end(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How much is still to be handed out.
     fn lag(&self) -> Lag;
 

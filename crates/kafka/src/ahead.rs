@@ -21,6 +21,8 @@ pub type Place = (usize, i32, i64);
 /// What a reader asks of its worker.
 pub enum Order {
     Seek(Start, oneshot::Sender<Result<(), String>>),
+    /// Where the log ends.
+    Look(oneshot::Sender<Result<(), String>>),
 }
 
 /// One message of the log.

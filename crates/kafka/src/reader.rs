@@ -233,6 +233,10 @@ impl Reader for KafkaReader {
             .await
     }
 
+    async fn look_at_end(&mut self) -> Result<(), LogError> {
+        self.order(Order::Look).await
+    }
+
     fn lag(&self) -> Lag {
         Lag::Records(self.shared.state.lock().lag())
     }

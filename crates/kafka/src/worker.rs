@@ -366,36 +366,46 @@ impl Worker {
         self.shared.news.notify_one();
     }
 
+    /// Asks how far the log goes, now and then.
     fn look_at_ends(&mut self) {
-        let (places, behind): (Vec<(usize, i32)>, bool) = {
+        let behind = {
             let state = self.shared.state.lock();
             let behind = |part: Part| part.end.is_none_or(|end| end > part.handed);
-            let behind = state.assigned().any(|(_, _, part)| behind(part));
-            let all = state
-                .assigned()
-                .map(|(topic, partition, _)| (topic, partition));
-            (all.collect(), behind)
+            state.assigned().any(|(_, _, part)| behind(part))
         };
         let every = if behind { LOOK } else { LOOK_SOON * 5 };
-        if self.halted || self.start.is_some() || self.looked.elapsed() < every {
+        if self.looked.elapsed() < every {
             return;
         }
-        self.looked = Instant::now();
-        match self.ask(&places, Offset::End) {
-            Ok(ends) => {
-                let mut state = self.shared.state.lock();
-                for ((topic, partition), end) in places.into_iter().zip(ends) {
-                    if let Some(part) = state.part(topic, partition) {
-                        part.end = Some(end);
-                    }
-                }
-                if self.parked.is_empty() {
-                    state.well();
-                }
-            }
-            // The polling tells of brokers that hang up; those that are silent are noticed here.
-            Err(why) => self.trouble(format!("asking how far the log goes: {why}")),
+        // The polling tells of brokers that hang up; those that are silent are noticed here.
+        if let Err(why) = self.look() {
+            self.trouble(format!("asking how far the log goes: {why}"));
         }
+    }
+
+    /// Asks how far the log goes. Before the reader has its place there is nothing to ask for.
+    fn look(&mut self) -> Result<(), String> {
+        if self.halted || self.start.is_some() {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let places: Vec<(usize, i32)> = {
+            let state = self.shared.state.lock();
+            let all = state.assigned();
+            all.map(|(topic, partition, _)| (topic, partition))
+                .collect()
+        };
+        let ends = self.ask(&places, Offset::End)?;
+        let mut state = self.shared.state.lock();
+        for ((topic, partition), end) in places.into_iter().zip(ends) {
+            if let Some(part) = state.part(topic, partition) {
+                part.end = Some(end);
+            }
+        }
+        if self.parked.is_empty() {
+            state.well();
+        }
+        Ok(())
     }
 }
 

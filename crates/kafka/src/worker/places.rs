@@ -40,6 +40,10 @@ impl Worker {
                 // The reader may have stopped waiting; then it seeks again.
                 let _ = answer.send(done);
             }
+            Order::Look(answer) => {
+                // Likewise.
+                let _ = answer.send(self.look());
+            }
         }
     }
 

@@ -175,13 +175,17 @@ impl<'a> View<'a> {
 
     /// A number of seconds, 0 included, up to a day.
     pub fn span(&self) -> Option<Duration> {
-        let seconds = self.decimal()?.to_f64();
-        Some(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
+        self.span_of(1.0)
     }
 
     /// A number of milliseconds, 0 included, up to a day.
     pub fn milliseconds(&self) -> Option<Duration> {
-        let seconds = self.decimal()?.to_f64() / 1_000.0;
+        self.span_of(1_000.0)
+    }
+
+    /// A number of parts of a second.
+    fn span_of(&self, parts: f64) -> Option<Duration> {
+        let seconds = self.decimal()?.to_f64() / parts;
         Some(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
     }
 

@@ -147,6 +147,14 @@ impl Worker {
         self.shared.state.lock().assigned().next().is_some()
     }
 
+    /// What was dealt, by index of the topic and partition.
+    fn places(&self) -> Vec<(usize, i32)> {
+        let state = self.shared.state.lock();
+        let all = state.assigned();
+        all.map(|(topic, partition, _)| (topic, partition))
+            .collect()
+    }
+
     /// The group's partitions were dealt.
     fn dealt(&mut self) {
         let mut state = self.shared.state.lock();
@@ -389,12 +397,7 @@ impl Worker {
             return Ok(());
         }
         self.looked = Instant::now();
-        let places: Vec<(usize, i32)> = {
-            let state = self.shared.state.lock();
-            let all = state.assigned();
-            all.map(|(topic, partition, _)| (topic, partition))
-                .collect()
-        };
+        let places = self.places();
         let ends = self.ask(&places, Offset::End)?;
         let mut state = self.shared.state.lock();
         for ((topic, partition), end) in places.into_iter().zip(ends) {

@@ -388,6 +388,19 @@ fn hex(out: &mut Vec<u8>, number: usize) {
 mod tests {
     use super::*;
 
+    fn wire(stream: TcpStream, patience: Duration) -> Wire {
+        Wire {
+            stream,
+            peer: IpAddr::from([127, 0, 0, 1]),
+            input: BytesMut::new(),
+            awaited: 0,
+            out: Vec::new(),
+            heard: Instant::now(),
+            patience,
+            stall: Stall::new(patience),
+        }
+    }
+
     #[tokio::test]
     async fn a_client_that_falls_silent_is_given_up_and_one_that_is_heard_is_not() {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
@@ -397,16 +410,7 @@ mod tests {
             .await
             .unwrap();
         let patience = Duration::from_millis(30);
-        let mut wire = Wire {
-            stream,
-            peer: IpAddr::from([127, 0, 0, 1]),
-            input: BytesMut::new(),
-            awaited: 0,
-            out: Vec::new(),
-            heard: Instant::now(),
-            patience,
-            stall: Stall::new(patience),
-        };
+        let mut wire = wire(stream, patience);
         let begun = wire.heard;
         let mut timer = pin!(tokio::time::sleep(patience));
         wire.heard += Duration::from_millis(50);
@@ -423,16 +427,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let patience = Duration::from_millis(30);
         for streamed in [false, true] {
-            let mut wire = Wire {
-                stream: TcpStream::connect(address).await.unwrap(),
-                peer: address.ip(),
-                input: BytesMut::new(),
-                awaited: 0,
-                out: Vec::new(),
-                heard: Instant::now(),
-                patience,
-                stall: Stall::new(patience),
-            };
+            let mut wire = wire(TcpStream::connect(address).await.unwrap(), patience);
             let (_silent, _) = listener.accept().await.unwrap();
             let text = Bytes::from(vec![b'x'; 32 << 20]);
             let written = match streamed {

@@ -49,13 +49,7 @@ impl Worker {
 
     /// Reads on from another place, in all partitions that are dealt.
     fn go_to(&mut self, start: &Start) -> Result<(), String> {
-        let places: Vec<(usize, i32)> = {
-            let state = self.shared.state.lock();
-            state
-                .assigned()
-                .map(|(topic, partition, _)| (topic, partition))
-                .collect()
-        };
+        let places = self.places();
         let firsts = self.ask(&places, Offset::Beginning)?;
         let ends = self.ask(&places, Offset::End)?;
         let committed = match start {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::PATIENCE;
+
 pub use test_servers::free_port;
 
 /// The executable under test: built beside the test binaries.
@@ -17,9 +19,6 @@ pub fn executable() -> PathBuf {
     );
     path
 }
-
-/// Longest wait for a process to get ready, or to end: machines differ, and it costs nothing when all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to start, and where.
 #[derive(Debug, Clone)]

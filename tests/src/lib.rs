@@ -13,6 +13,9 @@ pub mod tls;
 pub mod topics;
 pub mod world;
 
+/// Longest wait for anything that has to come: machines differ, and it costs nothing when all is well.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
 pub use client::{Chat, Streamed};
 pub use gateway::{Gateway, free_port};
 pub use provider::{Books, Provider, Script};

@@ -1,8 +1,6 @@
 //! A hand on the topics: reading what is there, and writing what no ingress would.
 
-use std::time::Duration;
-
-use crate::World;
+use crate::{PATIENCE, World};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -10,7 +8,6 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-const WAIT: Duration = Duration::from_secs(120);
 /// Carries source, partition and sequence number, big-endian.
 pub const IDENTITY: &str = "tollgate-identity";
 
@@ -66,12 +63,12 @@ fn consumer(world: &World) -> BaseConsumer {
 fn marks(world: &World, consumer: &BaseConsumer, topic: &str) -> Vec<(i32, i64, i64)> {
     let topic = name(world, topic);
     let metadata = consumer
-        .fetch_metadata(Some(&topic), WAIT)
+        .fetch_metadata(Some(&topic), PATIENCE)
         .expect("metadata");
     let partitions = metadata.topics()[0].partitions();
     let mark = |partition: i32| {
         let (first, next) = consumer
-            .fetch_watermarks(&topic, partition, WAIT)
+            .fetch_watermarks(&topic, partition, PATIENCE)
             .expect("watermarks");
         (partition, first, next)
     };
@@ -101,7 +98,7 @@ pub fn uncommitted(world: &World, topic: &str, group: &str) -> Vec<(i32, i64, i6
         list.add_partition(&name(world, topic), *partition);
     }
     let committed = consumer
-        .committed_offsets(list, WAIT)
+        .committed_offsets(list, PATIENCE)
         .expect("the positions");
     let position = |partition: i32| {
         let found = committed.find_partition(&name(world, topic), partition);
@@ -131,7 +128,7 @@ pub fn read(world: &World, topic: &str) -> Vec<Raw> {
     let mut records = Vec::new();
     while left > 0 {
         let message = consumer
-            .poll(WAIT)
+            .poll(PATIENCE)
             .expect("a record in time")
             .expect("a record");
         left -= 1;
@@ -181,7 +178,7 @@ pub fn write(world: &World, topic: &str, records: &[Raw]) {
             .map_err(|(error, _)| error)
             .expect("room in the queue");
     }
-    producer.flush(WAIT).expect("the broker to take them");
+    producer.flush(PATIENCE).expect("the broker to take them");
 }
 
 /// Deletes everything that lies there.

@@ -9,6 +9,7 @@ use schemas::NanoUsd;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::PATIENCE;
 use crate::build::Build;
 use crate::client::{Answered, Chat};
 use crate::gateway::{Gateway, executable};
@@ -19,9 +20,6 @@ use crate::tables::Tables;
 
 /// The master key of every world.
 pub const MASTER: &str = "sk-master-of-the-scenario";
-
-/// Longest wait for anything that has to come.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tollgate in front of a provider. What it leaves is deleted when it is dropped.
 pub struct World {
